@@ -1,0 +1,1 @@
+"""Two stacks to a change map."""

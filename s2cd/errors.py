@@ -1,0 +1,17 @@
+"""The errors that a user can act on: one line that says what, where, and what to do."""
+
+
+class S2cdError(Exception):
+    """Something that the user can mend; the message is one line."""
+
+
+class ResultExistsError(S2cdError):
+    """A result is there already and was not to be replaced."""
+
+
+class NoOverlapError(S2cdError):
+    """Two rasters, or a raster and an area, do not meet on the ground."""
+
+
+class UsageError(S2cdError):
+    """The command's words contradict each other; the command line exits with 2."""

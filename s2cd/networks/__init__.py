@@ -1,0 +1,1 @@
+"""What tells change from no change."""

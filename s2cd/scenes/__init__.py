@@ -1,0 +1,1 @@
+"""What one date is: bands, stacks, pairs, and simulated ones."""
