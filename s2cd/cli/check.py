@@ -1,0 +1,59 @@
+"""Commands that look at maps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2cd.cli.options import Bands, Json, Output, Overwrite, Quiet, Verbose, print_json, say, split
+
+GROUP = "3. Checks: how good, how it looks"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command(rich_help_panel=GROUP)(evaluate)
+    app.command(rich_help_panel=GROUP)(plot)
+
+
+def evaluate(
+    prediction: Annotated[Path, typer.Option(help="A change map of `s2cd detect`.")],
+    label: Annotated[
+        Path, typer.Option(help="A mask of change: 0/1, 1/2 or 0/255, with or without a place.")
+    ],
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Precision, recall, F1, IoU and kappa of a change map, over all observed pixels."""
+    from s2cd.learning.evaluate import evaluate_map
+
+    scores = evaluate_map(prediction, label)
+    if json:
+        print_json(scores)
+        return
+    for name in ("f1", "iou", "precision", "recall", "kappa"):
+        value = scores[name]
+        typer.echo(f"{name:<10} {'undefined' if value is None else f'{value:.4f}'}")
+    say(
+        f"{scores['evaluated_fraction']:.1%} of the pixels evaluated; "
+        f"{scores['missed_change_fraction']:.1%} of the labelled change was not observed"
+    )
+
+
+def plot(
+    before: Annotated[Path, typer.Argument(help="The earlier stack or raster.")],
+    after: Annotated[Path, typer.Argument(help="The later stack or raster.")],
+    change: Annotated[Path | None, typer.Argument(help="A change map.")] = None,
+    output: Output = Path("results.png"),
+    label: Annotated[Path | None, typer.Option(help="A mask of change.")] = None,
+    bands: Bands = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Before, after, truth and prediction side by side, as a PNG."""
+    from s2cd.results.plot import Panels, write_plot
+
+    write_plot(Panels(before, after, change, label, split(bands)), output, overwrite)
+    say(f"{output}")

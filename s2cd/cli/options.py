@@ -1,0 +1,90 @@
+"""Options that several commands share, declared once."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class _Line(logging.Formatter):
+    """One line a record: notes as they are, warnings by name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = " ".join(record.getMessage().split())
+        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+
+
+def show(level: int) -> None:
+    """Send what the library logs, from this level on, to standard error."""
+    logger = logging.getLogger("s2cd")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Line())
+        logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+def _verbose(value: bool) -> None:
+    if value:
+        show(logging.DEBUG)
+
+
+def _quiet(value: bool) -> None:
+    if value:
+        show(logging.ERROR)
+
+
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", callback=_verbose, help="Say what is done, step by step.")
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", callback=_quiet, help="Say nothing but errors.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a result that is there already.")
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        help="Bands to use, such as B02,B03,B04,B08 or blue,green,red,nir; for a raster without "
+        "band names: what its bands are, in their order.",
+    ),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
+
+
+def split(text: str | None) -> tuple[str, ...] | None:
+    """The parts of a list with commas; None stays None."""
+    return None if text is None else tuple(part for part in text.split(",") if part.strip())
+
+
+def say(text: str) -> None:
+    """Tell the user what came out, on standard error, unless asked to be quiet."""
+    logging.getLogger("s2cd.cli").info("%s", text)
+
+
+def print_json(value: dict[str, object]) -> None:
+    """Print one JSON object on standard output."""
+    import json
+
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+@contextmanager
+def progress(text: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function to be told (done, of); it draws a bar where standard error is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

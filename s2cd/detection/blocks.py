@@ -1,0 +1,109 @@
+"""How a scene is cut: windows on a lattice, and blocks of whole windows.
+
+Windows lie on a lattice that is anchored at the scene's origin. The core of a window (without
+its halo) is the part whose scores are used; a block is a whole number of cores, so no score can
+depend on the size of the blocks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.networks.detector import Detector, Frozen
+from s2cd.scenes.pair import Pair
+
+NOT_OBSERVED = 255
+"""Stored where a pixel was not observed in both dates."""
+STEPS = 200
+"""Stored value of a probability of 1: steps of 0.5 %."""
+BLOCK = 1024
+"""Usual height and width of a block, in pixels."""
+_BATCH = 4
+"""Windows in a batch: more gain nothing on a CPU, where malloc's page faults dominate."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the map: its place in the order of blocks, and its rows and columns."""
+
+    row: int
+    column: int
+    ys: slice
+    xs: slice
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Windows and their cores, in pixels."""
+
+    window: int
+    halo: int
+
+    @property
+    def core(self) -> int:
+        """Height and width of the part of a window whose scores are used."""
+        return self.window - 2 * self.halo
+
+    def block_size(self, about: int = BLOCK) -> int:
+        """The whole number of cores that is nearest to ``about`` pixels."""
+        return max(1, round(about / self.core)) * self.core
+
+
+def lattice_of(detector: Detector) -> Lattice:
+    """The lattice on which a detector's windows lie."""
+    return Lattice(detector.window, detector.halo)
+
+
+def blocks(shape: tuple[int, int], size: int) -> Iterator[Block]:
+    """The blocks that cover a scene, each pixel once, row by row."""
+    for row, top in enumerate(range(0, shape[0], size)):
+        for column, left in enumerate(range(0, shape[1], size)):
+            yield Block(
+                row,
+                column,
+                slice(top, min(top + size, shape[0])),
+                slice(left, min(left + size, shape[1])),
+            )
+
+
+def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) -> NDArray[np.uint8]:
+    """Stored probabilities of a block: (height, width), 0..200, 255 = not observed."""
+    core, halo = lattice.core, lattice.halo
+    height, width = block.ys.stop - block.ys.start, block.xs.stop - block.xs.start
+    rows, columns = -(-height // core), -(-width // core)
+    seen = pair.window(
+        slice(block.ys.start - halo, block.ys.start + rows * core + halo),
+        slice(block.xs.start - halo, block.xs.start + columns * core + halo),
+    )
+    inner = slice(halo, -halo or None)
+    stored = np.full((rows * core, columns * core), NOT_OBSERVED, np.uint8)
+    corners = [(r * core, c * core) for r in range(rows) for c in range(columns)]
+    corners = [
+        (y, x)
+        for y, x in corners
+        if seen.valid[y : y + lattice.window, x : x + lattice.window][inner, inner].any()
+    ]
+    for start in range(0, len(corners), _BATCH):
+        batch = corners[start : start + _BATCH]
+        before, after = (
+            np.stack([date[:, y : y + lattice.window, x : x + lattice.window] for y, x in batch])
+            for date in (seen.before, seen.after)
+        )
+        for (y, x), scores in zip(batch, frozen.predict(before, after), strict=True):
+            stored[y : y + core, x : x + core] = quantize(scores[inner, inner])
+    stored[~seen.valid[inner, inner]] = NOT_OBSERVED
+    return stored[:height, :width]
+
+
+def quantize(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probabilities 0..1 as stored: steps of 0.5 %, rounded to the nearest."""
+    return np.rint(np.clip(np.nan_to_num(scores), 0, 1) * STEPS).astype(np.uint8)
+
+
+def classify(stored: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    """Classes of stored probabilities: 1 exactly where they are at least ``threshold``, else 0."""
+    classes = (stored >= np.ceil(threshold * STEPS - 1e-9)).astype(np.uint8)
+    classes[stored == NOT_OBSERVED] = NOT_OBSERVED
+    return classes

@@ -1,0 +1,330 @@
+"""Two stacks to a change map: lazily as an array, or into a file that survives interruption."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from odc.geo.xr import xr_coords
+
+from s2cd.detection.blocks import (
+    BLOCK,
+    NOT_OBSERVED,
+    Block,
+    Lattice,
+    blocks,
+    classify,
+    lattice_of,
+    predict_block,
+)
+from s2cd.detection.changemap import (
+    CHANGED,
+    change_raster,
+    pixel_areas,
+    probability_raster,
+    write_layers,
+)
+from s2cd.detection.journal import Journal, Plan, held_journal
+from s2cd.detection.schedule import Workers, run_all
+from s2cd.errors import S2cdError
+from s2cd.networks.detector import Detector, Frozen
+from s2cd.networks.registry import DEFAULT, find_detector
+from s2cd.output import check_writable
+from s2cd.scenes.pair import Pair, make_pair
+from s2cd.scenes.stack import open_stack
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[int, int], None]
+"""Told after each block: how many are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of `detect_files`.
+
+    Attributes:
+        before: The earlier stack.
+        after: The later stack.
+        change: The map to write.
+        probability: The map of probabilities to write, where one is wanted.
+        model: A detector by name.
+        threshold: Probabilities from here on are change; the model's own by default.
+        bands: Bands to use, or what the bands of rasters without names are.
+        block: About how many pixels a block is high and wide.
+        overwrite: Whether to replace results that are there.
+        workers: What computes the blocks.
+    """
+
+    before: Path
+    after: Path
+    change: Path
+    probability: Path | None = None
+    model: str = DEFAULT
+    threshold: float | None = None
+    bands: tuple[str, ...] | None = None
+    block: int = BLOCK
+    overwrite: bool = False
+    workers: Workers = field(default_factory=Workers)
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """The files to write, the map last."""
+        return (self.change,) if self.probability is None else (self.probability, self.change)
+
+
+@dataclass
+class Tally:
+    """What was observed and what changed: pixels, and m2 where the grid has a place."""
+
+    pixels: int = 0
+    observed: int = 0
+    changed: int = 0
+    changed_area: float = 0.0
+
+    def add(self, block: Block, classes: NDArray[np.uint8], areas: Any) -> None:
+        """Count a block of the map."""
+        changed = (classes == CHANGED).sum(axis=1)
+        self.pixels += classes.size
+        self.observed += int((classes != NOT_OBSERVED).sum())
+        self.changed += int(changed.sum())
+        if areas is not None:
+            self.changed_area += float(changed @ areas[block.ys])
+
+
+def detect(
+    before: xr.DataArray, after: xr.DataArray, model: str = DEFAULT, threshold: float | None = None
+) -> xr.DataArray:
+    """The change map of two dates, lazy: (y, x), uint8, 0, 1, 255 = not observed.
+
+    What the detector must learn from the pair is learned now; the map is computed under whatever
+    dask scheduler is active when it is asked for.
+
+    Args:
+        before: Reflectance (band, y, x) as `open_stack` gives it.
+        after: The later date, on any grid that meets the first's.
+        model: A detector by name.
+        threshold: Probabilities from here on are change; the detector's own by default.
+
+    Raises:
+        S2cdError: where the dates do not go together, or nothing is valid in both.
+    """
+    import dask.array as da
+    from dask import delayed
+
+    pair, detector = make_pair(before, after), find_detector(model)
+    cut = _threshold(threshold, detector)
+    frozen, lattice = detector.fit(pair), lattice_of(detector)
+    size = lattice.block_size()
+    rows: list[list[Any]] = []
+    for block in blocks(pair.shape, size):
+        shape = (block.ys.stop - block.ys.start, block.xs.stop - block.xs.start)
+        task = delayed(_classes)(pair, frozen, lattice, block, cut)
+        if block.column == 0:
+            rows.append([])
+        rows[-1].append(da.from_delayed(task, shape, np.uint8))
+    coords: dict[str, Any] = dict(xr_coords(pair.geobox, always_yx=True))
+    tags = _tags(detector, frozen, cut, (before, after))
+    return xr.DataArray(da.block(rows), dims=("y", "x"), coords=coords, attrs=tags)
+
+
+def detect_files(request: Request, report: Report = lambda done, of: None) -> dict[str, Any]:
+    """Write the change map of two files; killed at any time, the same request continues.
+
+    Returns:
+        What `s2cd detect --json` prints.
+
+    Raises:
+        S2cdError: where an input or a result cannot be used.
+    """
+    clock = _Clock()
+    dates = tuple(open_stack(path, request.bands) for path in (request.before, request.after))
+    pair, detector = make_pair(*dates), find_detector(request.model)
+    cut = _threshold(request.threshold, detector)
+    plan = _plan(request, pair, detector, cut)
+    _check_results(request, plan)
+    with held_journal(request.change, plan) as journal:
+        clock.lap("open")
+        frozen = _learned(journal, detector, pair)
+        clock.lap("fit")
+        _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
+        clock.lap("predict")
+        tags = _tags(detector, frozen, cut, dates)
+        tally = _translate(journal, request, pair, (cut, tags))
+        clock.lap("write")
+    return _summary(request, detector, cut, tally, (pair, clock.seconds))
+
+
+def _classes(
+    pair: Pair, frozen: Frozen, lattice: Lattice, block: Block, threshold: float
+) -> NDArray[np.uint8]:
+    return classify(predict_block(pair, frozen, lattice, block), threshold)
+
+
+def _threshold(asked: float | None, detector: Detector) -> float:
+    threshold = detector.threshold if asked is None else asked
+    if not 0 < threshold <= 1:
+        raise S2cdError(f"A threshold of {threshold} is not within 0..1. Give one such as 0.5")
+    return threshold
+
+
+def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) -> Plan:
+    from s2cd import __version__
+
+    fingerprint = {
+        "inputs": [_identity(path) for path in (request.before, request.after)],
+        "bands": pair.bands,
+        "model": [detector.name, detector.sha256],
+        "threshold": threshold,
+        "results": [path.name for path in request.results],
+        "version": __version__,
+    }
+    size = lattice_of(detector).block_size(request.block)
+    return Plan(fingerprint, pair.shape, size)
+
+
+def _identity(path: Path) -> list[Any]:
+    """What tells whether a file is still the same: its place, size, time, and first 64 KiB."""
+    status = path.stat()
+    with path.open("rb") as source:
+        head = hashlib.sha256(source.read(65536)).hexdigest()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns, head]
+
+
+def _check_results(request: Request, plan: Plan) -> None:
+    """Refuse results that are there, unless an interrupted run of this plan was publishing them."""
+    folder = request.change.with_name(f".{request.change.name}.s2cd")
+    journal = Journal(folder, plan)
+    publishing = journal.matches() and bool(journal.recall("publishing"))
+    inputs = {request.before.resolve(), request.after.resolve()}
+    for path in request.results:
+        check_writable(path, request.overwrite or publishing)
+        if path.resolve() in inputs:
+            raise S2cdError(f"{path} is an input. Name another file as the result")
+    if len({path.resolve() for path in request.results}) < len(request.results):
+        raise S2cdError("The map and the probabilities need two files. Name another one")
+
+
+def _learned(journal: Journal, detector: Detector, pair: Pair) -> Frozen:
+    """The detector that has learned from the pair, now or before an interruption."""
+    if (numbers := journal.recall("fit")) is not None:
+        logger.info("continuing an interrupted run")
+        return detector.restore(numbers)
+    frozen = detector.fit(pair)
+    journal.note("fit", frozen.numbers())
+    return frozen
+
+
+def _finish_blocks(
+    journal: Journal,
+    parts: tuple[Pair, Frozen, Lattice],
+    workers: Workers,
+    report: Report,
+) -> None:
+    """Compute the blocks that are missing, until none is."""
+    total = len(journal.plan.blocks())
+    for _ in range(2):
+        missing = journal.missing()
+        done = total - len(missing)
+        report(done, total)
+        tasks = [(_fill, (journal, *parts, block)) for block in missing]
+        for finished, _result in enumerate(run_all(tasks, workers), start=1):
+            report(done + finished, total)
+        if not missing:
+            return
+    if missing := journal.missing():
+        raise S2cdError(f"{len(missing)} blocks in {journal.folder} cannot be read back. Try again")
+
+
+def _fill(journal: Journal, pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) -> None:
+    journal.write(block, predict_block(pair, frozen, lattice, block))
+
+
+def _translate(
+    journal: Journal, request: Request, pair: Pair, cut: tuple[float, dict[str, str]]
+) -> Tally:
+    """Turn the journal into the results, in one pass in a fixed order."""
+    threshold, tags = cut
+    rasters = [change_raster(request.change, pair.geobox, tags)]
+    if request.probability is not None:
+        rasters.insert(0, probability_raster(request.probability, pair.geobox, tags))
+    tally, areas = Tally(), pixel_areas(pair.geobox)
+
+    def layers() -> Iterator[tuple[Block, tuple[NDArray[np.uint8], ...]]]:
+        for block in journal.plan.blocks():
+            stored = journal.read(block)
+            if stored is None:
+                raise S2cdError(
+                    f"A block in {journal.folder} was lost while it was read. Try again"
+                )
+            classes = classify(stored, threshold)
+            tally.add(block, classes, areas)
+            yield block, (stored, classes)[-len(rasters) :]
+
+    journal.note("publishing", True)
+    write_layers(tuple(rasters), layers())
+    return tally
+
+
+def _tags(
+    detector: Detector, frozen: Frozen, threshold: float, dates: Sequence[xr.DataArray]
+) -> dict[str, str]:
+    """What a map says of itself: no clock, host or path, so that equal inputs give equal bytes."""
+    from s2cd import __version__
+
+    tags = {
+        "MODEL": detector.name,
+        "MODEL_SHA256": detector.sha256 or "none: it has no weights",
+        "THRESHOLD": f"{threshold:g}",
+        "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
+        "FIT": json.dumps(frozen.numbers()),
+        "S2CD_VERSION": __version__,
+    }
+    for role, date in zip(("BEFORE", "AFTER"), dates, strict=True):
+        tags[role] = str(date.attrs.get("source", "an array"))
+        for key in ("SENSING_TIME", "PRODUCT"):
+            if key in date.attrs:
+                tags[f"{role}_{key}"] = str(date.attrs[key])
+    return tags
+
+
+def _summary(
+    request: Request,
+    detector: Detector,
+    threshold: float,
+    tally: Tally,
+    parts: tuple[Pair, dict[str, float]],
+) -> dict[str, Any]:
+    pair, seconds = parts
+    return {
+        "change": str(request.change),
+        "probability": None if request.probability is None else str(request.probability),
+        "model": detector.name,
+        "threshold": threshold,
+        "bands": list(pair.bands),
+        "observed_fraction": tally.observed / tally.pixels,
+        "changed_fraction": tally.changed / max(1, tally.observed),
+        "changed_area_m2": None if pair.geobox.crs is None else tally.changed_area,
+        "shift_px": None,
+        "seconds": seconds,
+    }
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,175 @@
+"""The journal of a detection: finished blocks beside the result, so that none is lost.
+
+It is a Zarr store in a hidden folder, whose chunk is the block. Its attributes hold a fingerprint
+of everything that the map depends on; a journal of anything else is discarded.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.detection.blocks import NOT_OBSERVED, STEPS, Block, blocks
+from s2cd.errors import S2cdError
+from s2cd.output import write_errors
+
+logger = logging.getLogger(__name__)
+
+MISSING = 254
+"""Never a result: what a chunk holds that was not computed."""
+_ARRAY = "probability"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed: everything that the map depends on, its shape, and its blocks."""
+
+    fingerprint: dict[str, Any]
+    shape: tuple[int, int]
+    block: int
+
+    def blocks(self) -> list[Block]:
+        """The blocks, row by row."""
+        return list(blocks(self.shape, self.block))
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Finished blocks of one detection. It can be pickled: workers write to it by its path."""
+
+    folder: Path
+    plan: Plan
+
+    def write(self, block: Block, stored: NDArray[np.uint8]) -> None:
+        """Keep a finished block; writing it twice does no harm."""
+        with write_errors(self.folder):
+            self._array("r+")[block.ys, block.xs] = stored
+
+    def read(self, block: Block) -> NDArray[np.uint8] | None:
+        """A finished block; None where it is missing, unreadable or was never computed."""
+        try:
+            stored = np.asarray(self._array("r")[block.ys, block.xs])
+        except (OSError, ValueError, RuntimeError, KeyError):
+            return None
+        whole = ((stored <= STEPS) | (stored == NOT_OBSERVED)).all()
+        return stored if whole else None
+
+    def missing(self) -> list[Block]:
+        """The blocks that are still to be computed."""
+        return [block for block in self.plan.blocks() if self.read(block) is None]
+
+    def recall(self, key: str) -> Any:
+        """What was noted under ``key``; None where nothing was."""
+        return self._array("r").attrs.asdict().get(key)
+
+    def note(self, key: str, value: Any) -> None:
+        """Note something that has been found out, such as what a detector learned."""
+        with write_errors(self.folder):
+            self._array("r+").attrs[key] = value
+
+    def matches(self) -> bool:
+        """Whether the folder holds a journal of this very plan."""
+        try:
+            array = self._array("r")
+            same = array.attrs.asdict().get("fingerprint") == self._fingerprint()
+            return bool(same and array.shape == self.plan.shape)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError):
+            return False
+
+    def create(self) -> None:
+        """Begin an empty journal."""
+        import zarr
+        from zarr.codecs import ZstdCodec
+
+        with write_errors(self.folder):
+            zarr.create_array(
+                store=str(self.folder / _ARRAY),
+                shape=self.plan.shape,
+                chunks=(self.plan.block, self.plan.block),
+                dtype="uint8",
+                fill_value=MISSING,
+                compressors=ZstdCodec(level=1, checksum=True),
+                attributes={"fingerprint": self._fingerprint()},
+                config={"write_empty_chunks": True},
+            )
+
+    def _array(self, mode: Any) -> Any:
+        import zarr
+
+        config: Any = {"write_empty_chunks": True}
+        return zarr.open_array(str(self.folder / _ARRAY), mode=mode, config=config)
+
+    def _fingerprint(self) -> Any:
+        return json.loads(json.dumps([self.plan.fingerprint, self.plan.block]))
+
+
+@contextmanager
+def held_journal(result: Path, plan: Plan) -> Iterator[Journal]:
+    """The journal of ``result``, held by this process alone; it is removed when all went well.
+
+    Where the work is interrupted the journal stays, and the same plan continues from it; where it
+    fails for another reason, such as a damaged input, nothing stays.
+
+    Raises:
+        S2cdError: where another process holds it.
+    """
+    folder = result.with_name(f".{result.name}.s2cd")
+    journal = Journal(folder, plan)
+    with write_errors(result):
+        folder.mkdir(exist_ok=True)
+    with _lock(folder, result):
+        if not journal.matches():
+            _discard(folder)
+            journal.create()
+        try:
+            yield journal
+        except S2cdError as e:
+            if not _can_continue(e):
+                shutil.rmtree(folder)
+            raise
+        except Exception:
+            shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+def _can_continue(error: S2cdError) -> bool:
+    """Whether the same command can succeed later: a full disk, but not a damaged input."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
+
+
+def _discard(folder: Path) -> None:
+    """Remove what another detection left in ``folder``, but not the lock."""
+    if (folder / _ARRAY).exists():
+        logger.warning("%s is of other inputs or options, or damaged: discarded", folder.name)
+        shutil.rmtree(folder / _ARRAY)
+
+
+@contextmanager
+def _lock(folder: Path, result: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; a killed process holds nothing."""
+    path = folder / "lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            holder = path.read_text().strip() or "unknown"
+            raise S2cdError(
+                f"{result} is being written by process {holder}. Wait for it, or end it"
+            ) from e
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(handle)

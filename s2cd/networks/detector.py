@@ -1,0 +1,54 @@
+"""What every detector can do: learn from a pair (`fit`), then score windows (`predict`)."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.scenes.pair import Pair
+
+
+class Frozen(Protocol):
+    """A detector that has learned from a pair; it can be pickled and is never changed."""
+
+    def predict(
+        self, before: NDArray[np.float32], after: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Scores of windows: (n, height, width) within 0..1, from (n, band, height, width).
+
+        The values of pixels without data are of no meaning, and never reach others further away
+        than the detector's halo.
+        """
+        ...
+
+    def numbers(self) -> dict[str, Any]:
+        """What was learned, fit for JSON: it goes into tags, and back through `restore`."""
+        ...
+
+
+class Detector(Protocol):
+    """A way to tell change from no change.
+
+    Attributes:
+        name: What the user calls it.
+        sha256: Of its weights; None without.
+        window: Height and width of the windows it takes, in pixels.
+        halo: Pixels at each side of a window whose score is not to be used.
+        threshold: Scores from here on are change.
+        calibrated: Whether a score is a probability.
+    """
+
+    name: str
+    sha256: str | None
+    window: int
+    halo: int
+    threshold: float
+    calibrated: bool
+
+    def fit(self, pair: Pair) -> Frozen:
+        """Learn what must be known of this pair first."""
+        ...
+
+    def restore(self, numbers: dict[str, Any]) -> Frozen:
+        """The frozen detector that gave these `Frozen.numbers`."""
+        ...

@@ -1,0 +1,104 @@
+"""Results appear under their name when they are complete and synced, or not at all."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from s2cd.errors import ResultExistsError, S2cdError
+
+
+def check_writable(path: Path, overwrite: bool = False) -> None:
+    """Refuse a result that cannot be written, before any work is done.
+
+    Raises:
+        ResultExistsError: where the result is there and ``overwrite`` is false.
+        S2cdError: where its folder is missing or closed, or ``path`` is a folder.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise S2cdError(f"The folder {folder} for {path.name} does not exist. Create it first")
+    if path.is_dir():
+        raise S2cdError(f"{path} is a folder. Name a file as the result")
+    if path.exists() and not overwrite:
+        raise ResultExistsError(f"{path} exists. Give --overwrite to replace it")
+    if not os.access(folder, os.W_OK):
+        raise S2cdError(
+            f"The folder {folder} cannot be written. Choose another, or change its mode"
+        )
+
+
+@contextmanager
+def completed(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` to write to; on success it becomes ``path``.
+
+    Raises:
+        S2cdError: where it cannot be written; nothing is left behind then.
+    """
+    check_writable(path, overwrite)
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with write_errors(path):
+            yield temporary
+            publish(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed write of ``path`` into one line."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise S2cdError(f"The disk is full: {path} was not written. Free space there") from e
+        raise S2cdError(f"{path} cannot be written: {e.strerror or e}. Check its folder") from e
+    except RasterioError as e:
+        raise S2cdError(
+            f"{path} cannot be written: {one_line(e)}. Check the space and the mode of its folder"
+        ) from e
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Sync ``temporary`` to the disk and give it its final name, in one step."""
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks or a closing full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process of this machine left of an earlier try at ``path``."""
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        pid = left.name.split(".")[-2]
+        if pid.isdigit() and not _alive(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

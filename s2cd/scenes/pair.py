@@ -1,0 +1,193 @@
+"""The pair: two dates on the grid of the first, with the same bands, and where both are valid."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from s2cd.errors import NoOverlapError, S2cdError
+from s2cd.scenes.bands import DEFAULT_BANDS, band_names
+from s2cd.scenes.grid import ground_extent, paste, regrid, source_window, tiles, whole_offset
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_PIXELS = 2_000_000
+"""Most valid pixels that a detector learns from."""
+_SAMPLE_TILE = 128
+_SEED = 20_151_120
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a pair.
+
+    ``before`` and ``after`` are reflectance (band, height, width), float32, NaN = no data;
+    ``valid`` (height, width) is true where every band of both dates has data.
+    """
+
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two dates on one grid, read window by window; made by `make_pair`.
+
+    Attributes:
+        before: Reflectance (band, y, x).
+        after: The other date with the same bands, on a grid of its own.
+        geobox: The grid of the pair, which is that of ``before``.
+    """
+
+    before: xr.DataArray
+    after: xr.DataArray
+    geobox: GeoBox
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """ESA's names of the bands of both dates."""
+        return tuple(str(b) for b in self.before.band.values)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, in pixels."""
+        return self.geobox.shape[0], self.geobox.shape[1]
+
+    @cached_property
+    def offset(self) -> tuple[int, int] | None:
+        """Rows and columns from after's origin to the pair's; None where pixels do not coincide."""
+        return whole_offset(self.after.odc.geobox, self.geobox)
+
+    def window(self, ys: slice, xs: slice) -> Window:
+        """The pair's pixels in a window, which may reach beyond its edges (NaN there)."""
+        before = _read(self.before, ys, xs)
+        if self.offset is not None:
+            row, column = self.offset
+            after = _read(
+                self.after,
+                slice(ys.start + row, ys.stop + row),
+                slice(xs.start + column, xs.stop + column),
+            )
+        else:
+            grids = (self.after.odc.geobox, self.geobox)
+            after = regrid(partial(_read, self.after), grids, (ys, xs))
+        valid = np.isfinite(np.concatenate([before, after])).all(axis=0)
+        return Window(before, after, np.asarray(valid))
+
+    def sample(self, margin: int) -> Iterator[Window]:
+        """Windows to learn from: at most `SAMPLE_PIXELS` valid pixels, chosen by position.
+
+        Args:
+            margin: Pixels around each window's core of 128 x 128 that come with it; they are
+                not counted and lie in ``valid`` as false.
+        """
+        height, width = self.shape
+        cores = list(tiles(slice(0, height), slice(0, width), _SAMPLE_TILE))
+        if height * width > SAMPLE_PIXELS:
+            np.random.default_rng(_SEED).shuffle(cores)
+        left = SAMPLE_PIXELS
+        for ys, xs in cores:
+            window = self.window(_grown(ys, margin), _grown(xs, margin))
+            core = np.zeros_like(window.valid)
+            core[margin : margin + _SAMPLE_TILE, margin : margin + _SAMPLE_TILE] = True
+            valid = window.valid & core
+            if count := int(valid.sum()):
+                yield Window(window.before, window.after, valid)
+                left -= count
+            if left <= 0:
+                return
+
+
+def make_pair(
+    before: xr.DataArray, after: xr.DataArray, bands: Sequence[str] | None = None
+) -> Pair:
+    """Put two dates on the grid of the first.
+
+    Args:
+        before: Reflectance (band, y, x) as `open_stack` gives it.
+        after: The other date, on any grid that meets the first's.
+        bands: The bands to use; by default those of the ten at 10 m and 20 m that both have, or
+            all that both have where none of these is among them.
+
+    Raises:
+        NoOverlapError: where the dates do not meet on the ground.
+        S2cdError: where they share no band, or one has a place on the ground and one has not.
+    """
+    chosen = list(_common_bands(before, after, bands))
+    _check_meeting(before, after)
+    return Pair(before.sel(band=chosen), after.sel(band=chosen), before.odc.geobox)
+
+
+def _common_bands(
+    before: xr.DataArray, after: xr.DataArray, bands: Sequence[str] | None
+) -> tuple[str, ...]:
+    first, second = ([str(b) for b in date.band.values] for date in (before, after))
+    if bands is not None:
+        for date, held in (("before", first), ("after", second)):
+            if missing := [b for b in band_names(bands) if b not in held]:
+                raise S2cdError(
+                    f"The {date} image has no band {', '.join(missing)}. It holds {', '.join(held)}"
+                )
+        return band_names(bands)
+    common = [b for b in first if b in second]
+    if not common:
+        raise S2cdError(
+            f"The two dates share no band: before holds {', '.join(first)}, after holds "
+            f"{', '.join(second)}. Make both with the same --bands"
+        )
+    usual = tuple(b for b in DEFAULT_BANDS if b in common)
+    chosen = usual or tuple(common)
+    if len(first) != len(second):
+        logger.info("bands in both dates: %s", " ".join(chosen))
+    return chosen
+
+
+def _check_meeting(before: xr.DataArray, after: xr.DataArray) -> None:
+    one, other = before.odc.geobox, after.odc.geobox
+    if (one.crs is None) != (other.crs is None):
+        which = "before" if one.crs is None else "after"
+        raise S2cdError(f"The {which} image has no CRS and the other has. Georeference it in a GIS")
+    if one.crs is None:
+        if one.shape != other.shape or one.affine != other.affine:
+            raise NoOverlapError(
+                f"Without a CRS both dates must have one size: before has {ground_extent(one)}, "
+                f"after {ground_extent(other)}"
+            )
+        return
+    if not _meet(one, other):
+        raise NoOverlapError(
+            f"The two dates do not meet: before covers {ground_extent(one)}, after covers "
+            f"{ground_extent(other)}. Choose images of one place"
+        )
+
+
+def _meet(one: GeoBox, other: GeoBox) -> bool:
+    ys, xs = source_window(other, one, slice(0, one.shape[0]), slice(0, one.shape[1]), around=0)
+    return ys.stop > ys.start and xs.stop > xs.start
+
+
+def _grown(pixels: slice, margin: int) -> slice:
+    return slice(pixels.start - margin, pixels.stop + margin)
+
+
+def _read(date: xr.DataArray, ys: slice, xs: slice) -> NDArray[np.float32]:
+    """Pixels of one date in a window; NaN beyond its edges."""
+    height, width = date.shape[1:]
+    rows = slice(min(max(ys.start, 0), height), max(min(ys.stop, height), 0))
+    columns = slice(min(max(xs.start, 0), width), max(min(xs.stop, width), 0))
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return np.full((len(date), ys.stop - ys.start, xs.stop - xs.start), np.nan, np.float32)
+    inside = date.data[:, rows, columns]
+    if hasattr(inside, "compute"):
+        inside = inside.compute(scheduler="synchronous")
+    if (rows, columns) == (ys, xs):
+        return np.asarray(inside, np.float32)
+    result = np.full((len(date), ys.stop - ys.start, xs.stop - xs.start), np.nan, np.float32)
+    paste(np.asarray(inside, np.float32), (rows, columns), result, (ys, xs))
+    return result

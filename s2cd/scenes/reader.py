@@ -1,0 +1,101 @@
+"""Windows of a raster as reflectance: the array behind an open stack."""
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.errors import S2cdError
+from s2cd.output import one_line
+from s2cd.scenes.header import Header, open_raster
+
+_OPEN = threading.local()
+_MOST_OPEN = 4
+
+
+class RasterReader:
+    """A raster seen as an array (band, y, x): slicing it reads that window.
+
+    It can be pickled, and read by several threads at once (each has its own handles, since
+    GDAL's may not be shared; GDAL's block cache lives as long as the handle).
+    """
+
+    ndim = 3
+
+    def __init__(self, header: Header, masked: int, dtype: np.dtype[Any] | None = None) -> None:
+        self.header = header
+        self.masked = masked if header.qa_index is not None else 0
+        self.dtype = dtype or np.dtype("float32")
+        self.shape = (len(header.indexes), *header.geobox.shape)
+        status = header.path.stat()
+        self.version = (status.st_size, status.st_mtime_ns)
+
+    @property
+    def meta(self) -> NDArray[Any]:
+        """An empty array of the same kind."""
+        return np.empty((0, 0, 0), self.dtype)
+
+    def token(self) -> str:
+        """A name that is the same for the same content."""
+        from dask.base import tokenize
+
+        key = (str(self.header.path.absolute()), self.version, self.header.indexes)
+        units = (self.header.scale, self.header.shift, self.header.nodata)
+        return f"stack-{tokenize(key, units, self.masked, str(self.dtype))}"
+
+    def __getitem__(self, key: tuple[Any, slice, slice]) -> NDArray[Any]:
+        """Values of a window: bands by any index, rows and columns by slices of step 1."""
+        bands, ys, xs = key
+        chosen = np.atleast_1d(np.array(self.header.indexes)[bands]).tolist()
+        rows, columns = ys.indices(self.shape[1]), xs.indices(self.shape[2])
+        window = ((rows[0], rows[1]), (columns[0], columns[1]))
+        return self._reflectance(chosen, window)
+
+    def _reflectance(self, indexes: list[int], window: Any) -> NDArray[Any]:
+        from rasterio.errors import RasterioError
+
+        source = _handle(self.header, self.version)
+        try:
+            raw = source.read(indexes, window=window)
+            if self.dtype != np.float32:
+                return raw.astype(self.dtype)
+            hidden = self._hidden(source, raw, window)
+        except (RasterioError, MemoryError) as e:
+            raise S2cdError(
+                f"{self.header.path} cannot be read: {one_line(e)}. It is cut short or damaged"
+            ) from e
+        values = raw.astype(np.float32)
+        if (self.header.scale, self.header.shift) != (1.0, 0.0):
+            values *= np.float32(self.header.scale)
+            values += np.float32(self.header.shift)
+        hidden |= ~np.isfinite(values)
+        values[hidden] = np.nan
+        return values
+
+    def _hidden(self, source: Any, raw: NDArray[Any], window: Any) -> NDArray[np.bool_]:
+        """Where there is no data, by the file's own no-data value, alpha band or QA flags."""
+        nodata = self.header.nodata
+        hidden = np.zeros(raw.shape, bool) if nodata is None else raw == nodata
+        if self.header.has_alpha:
+            hidden |= source.dataset_mask(window=window) == 0
+        if self.masked:
+            hidden |= (source.read(self.header.qa_index, window=window) & self.masked) != 0
+        return hidden
+
+
+def _handle(header: Header, version: tuple[int, int]) -> Any:
+    """This thread's open handle of a raster; refused where the file has changed since."""
+    handles: dict[Any, Any] = _OPEN.__dict__.setdefault("handles", {})
+    key = (str(header.path), version, os.getpid())
+    if key not in handles:
+        source = open_raster(header.path)
+        status = header.path.stat()
+        if (status.st_size, status.st_mtime_ns) != version:
+            source.close()
+            raise S2cdError(f"{header.path} changed while it was read. Start again")
+        while len(handles) >= _MOST_OPEN:
+            handles.pop(next(iter(handles))).close()
+        handles[key] = source
+    return handles[key]

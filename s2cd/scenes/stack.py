@@ -1,0 +1,201 @@
+"""The stack: one date on one grid, as reflectance; `open_stack` reads it, `write_stack` writes it.
+
+On disk it is what the interface promises: uint16 = reflectance x 10000, 0 = no data, bands by
+name, then a QA band of bit flags. Any other raster whose bands can be told is read as well.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from s2cd.errors import S2cdError
+from s2cd.output import completed
+from s2cd.scenes.header import Header, read_header
+from s2cd.scenes.reader import RasterReader
+
+logger = logging.getLogger(__name__)
+
+SCALE = 1e-4
+"""Reflectance of one step of a stored value."""
+CHUNK = 1024
+"""Height and width of the chunks of an open stack, in pixels: a whole number of file tiles."""
+QA_FLAGS = {
+    "observed": 1,
+    "cloud": 2,
+    "cirrus": 4,
+    "shadow": 8,
+    "saturated": 16,
+    "defective": 32,
+}
+"""Bits of the QA band."""
+MASKED = ("cloud", "shadow", "defective")
+"""The flags that `open_stack` masks by default."""
+
+
+def open_stack(
+    path: str | Path, bands: Sequence[str] | None = None, mask: Sequence[str] = MASKED
+) -> xr.DataArray:
+    """Reflectance of one date, lazy: (band, y, x), float32, NaN where there is no data.
+
+    Args:
+        path: A stack, or any raster whose bands have names or can be told from ``bands``.
+        bands: Which bands to take of a raster with named bands; or, for one without names,
+            what its bands are, in their order.
+        mask: Flags of the QA band whose pixels become NaN; without effect where there is no QA.
+
+    Raises:
+        S2cdError: where the file is no raster, or its bands cannot be told.
+    """
+    header = read_header(Path(path), bands)
+    for note in header.notes:
+        logger.info("%s: %s", header.path.name, note)
+    return _lazy(RasterReader(header, _bits(mask)), header)
+
+
+def open_qa(path: str | Path) -> xr.DataArray | None:
+    """The QA band of a stack, lazy: (y, x), uint16 bit flags (`QA_FLAGS`); None without one."""
+    header = read_header(Path(path))
+    if header.qa_index is None:
+        return None
+    reader = RasterReader(header.only_qa(), 0, np.dtype("uint16"))
+    return _lazy(reader, header)[0].drop_vars("band")
+
+
+def write_stack(
+    stack: xr.DataArray,
+    path: str | Path,
+    qa: xr.DataArray | None = None,
+    tags: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one date as a stack: complete under its name, or not at all.
+
+    Args:
+        stack: Reflectance (band, y, x), NaN = no data, with ``.odc.geobox``; computed in strips.
+        path: The GeoTIFF to write.
+        qa: Bit flags (y, x), uint16; by default 1 (observed) where any band has data.
+        tags: What the file shall say of itself.
+        overwrite: Whether to replace a file of that name.
+
+    Raises:
+        S2cdError: where it cannot be written.
+    """
+    import rasterio
+
+    profile = _profile(stack)
+    with completed(Path(path), overwrite) as temporary:
+        with rasterio.open(temporary, "w", **profile) as target:
+            _describe(target, [str(b) for b in stack.band.values], tags or {})
+            for window, values in _strips(stack, qa, profile["blockysize"]):
+                target.write(values, window=window)
+        _check_blocks(temporary)
+
+
+def encode(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Reflectance as stored: round(x 10000) within 1..65535, and 0 where it is NaN."""
+    scaled = np.rint(np.nan_to_num(reflectance / np.float32(SCALE), nan=0.0))
+    stored: NDArray[np.uint16] = np.clip(scaled, 1, 65535).astype(np.uint16)
+    stored[np.isnan(reflectance)] = 0
+    return stored
+
+
+def stack_array(data: Any, geobox: GeoBox, bands: Sequence[str]) -> xr.DataArray:
+    """Label an array (band, y, x) with its bands and its place."""
+    coords: dict[str, Any] = {"band": list(bands), **xr_coords(geobox, always_yx=True)}
+    return xr.DataArray(data, dims=("band", "y", "x"), coords=coords)
+
+
+def _lazy(reader: RasterReader, header: Header) -> xr.DataArray:
+    import dask.array as da
+
+    chunks = (-1, CHUNK, CHUNK)
+    data = da.from_array(
+        reader,
+        chunks=chunks,
+        name=reader.token(),
+        asarray=False,
+        inline_array=True,
+        meta=reader.meta,
+    )
+    bands = header.bands if len(header.bands) == reader.shape[0] else ("QA",)
+    stack = stack_array(data, header.geobox, bands)
+    stack.attrs = {"source": header.path.name, **header.tags}
+    return stack
+
+
+def _bits(flags: Sequence[str]) -> int:
+    bits = 0
+    for flag in flags:
+        if flag not in QA_FLAGS:
+            raise S2cdError(f"{flag!r} is no QA flag. Name some of {', '.join(QA_FLAGS)}")
+        bits |= QA_FLAGS[flag]
+    return bits
+
+
+def _profile(stack: xr.DataArray) -> dict[str, Any]:
+    geobox = stack.odc.geobox
+    return {
+        "driver": "GTiff",
+        "dtype": "uint16",
+        "count": stack.shape[0] + 1,
+        "height": stack.shape[1],
+        "width": stack.shape[2],
+        "crs": None if geobox.crs is None else geobox.crs.to_wkt(),
+        "transform": geobox.affine,
+        "nodata": 0,
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "ZSTD",
+        "zstd_level": 1,
+        "predictor": 2,
+        "interleave": "band",
+        "bigtiff": "IF_SAFER",
+        "num_threads": "ALL_CPUS",
+    }
+
+
+def _describe(target: Any, bands: list[str], tags: Mapping[str, str]) -> None:
+    from s2cd import __version__
+
+    target.descriptions = (*bands, "QA")
+    target.scales = (*(SCALE for _ in bands), 1.0)
+    target.update_tags(**tags, S2CD_VERSION=__version__)
+    flags = ", ".join(f"{bit} {name}" for name, bit in QA_FLAGS.items())
+    target.update_tags(len(bands) + 1, FLAGS=flags)
+
+
+def _strips(
+    stack: xr.DataArray, qa: xr.DataArray | None, rows: int
+) -> Iterator[tuple[Any, NDArray[np.uint16]]]:
+    from rasterio.windows import Window
+
+    height, width = stack.shape[1:]
+    for top in range(0, height, rows):
+        ys = slice(top, min(top + rows, height))
+        stored = encode(stack.isel(y=ys).values)
+        flags = stored.any(axis=0).astype(np.uint16) if qa is None else qa.isel(y=ys).values
+        yield Window(0, top, width, ys.stop - top), np.concatenate([stored, flags[None]])
+
+
+def _check_blocks(path: Path) -> None:
+    """Refuse a GeoTIFF with a tile beyond its end: GDAL may lose the last error of a full disk."""
+    import rasterio
+
+    size = path.stat().st_size
+    with rasterio.open(path) as source:
+        for index in source.indexes:
+            for (row, column), _ in source.block_windows(index):
+                offset, length = (
+                    int(source.get_tag_item(f"{key}_{column}_{row}", "TIFF", index) or 0)
+                    for key in ("BLOCK_OFFSET", "BLOCK_SIZE")
+                )
+                if offset + length > size:
+                    raise S2cdError(f"{path} was cut short while it was written. Free disk space")
