@@ -75,8 +75,8 @@ def _cover(
     year = day.year if day.month >= 6 else day.year - 1
     crop = _crop(seed, fields, year, rotation)
     habit = 24 * (uniform(seed, "habit", *fields) - 0.5)
-    weather = 14 * (uniform(seed, "weather", year) - 0.5)
-    late = habit + weather + 30 * (uniform(seed, "late", *fields, year) - 0.5)
+    weather = 8 * (uniform(seed, "weather", year) - 0.5)
+    late = habit + weather + 20 * (uniform(seed, "late", *fields, year) - 0.5)
     green, straw = np.zeros(crop.shape), np.zeros(crop.shape)
     for days in (0.0, 365.25):  # a crop sown last year may still stand
         since = _day_of_year(day) + days - late

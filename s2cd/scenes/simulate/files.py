@@ -27,9 +27,16 @@ CORNER = (199980, 2600040)
 """Easting and northing of the tile's upper left corner, a multiple of 60 m as ESA's are."""
 
 SENSING_TIME = "T054122"
+_CACHE_MB = 128  # GDAL's own default is a twentieth of the machine's memory
 _ENDINGS = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2"}
 _COMPRESSED = {"driver": "GTiff", "tiled": True, "compress": "zstd", "zstd_level": 1}
-_LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": "1024", "BLOCKYSIZE": "1024"}
+_LOSSLESS = {
+    "CODEC": "JP2",  # else the temporary name's ending makes it a bare codestream, without place
+    "QUALITY": "100",
+    "REVERSIBLE": "YES",
+    "BLOCKXSIZE": "1024",
+    "BLOCKYSIZE": "1024",
+}
 
 
 def write_band_files(
@@ -57,14 +64,12 @@ def write_band_files(
     _require_folder(folder)
     stem = f"T{MGRS_TILE}_{simulation.dates[date_index]:%Y%m%d}{SENSING_TIME}"
     paths = {name: folder / f"{stem}_{name}{_ENDINGS[driver]}" for name in BANDS}
-    with ExitStack() as stack:
+    with ExitStack() as stack, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         drafts = {name: stack.enter_context(_draft(path)) for name, path in paths.items()}
-        _write_tiles(simulation, date_index, drafts, offset, None if driver != "GTiff" else 0)
+        _write_tiles(simulation, date_index, drafts, offset, 0 if driver == "GTiff" else None)
         for name, path in paths.items():
             if driver == "JP2OpenJPEG":
-                with _draft(path.with_suffix(".encoded.jp2")) as encoded:
-                    _encode(drafts[name], encoded)
-                    os.replace(encoded, drafts[name])
+                _encode(drafts[name])
             os.replace(drafts[name], path)
     return paths
 
@@ -124,9 +129,12 @@ def _put(target: Any, values: NDArray[Any], tile: tuple[int, int]) -> None:
     target.write(inside, 1, window=Window(column, row, inside.shape[1], inside.shape[0]))
 
 
-def _encode(source: Path, target: Path) -> None:
-    """One band as lossless JPEG 2000; GDAL writes it from another raster only."""
-    rasterio.shutil.copy(source, target, driver="JP2OpenJPEG", **_LOSSLESS)
+def _encode(draft: Path) -> None:
+    """Makes a band lossless JPEG 2000 in place; GDAL writes that from another raster only."""
+    with _draft(draft) as encoded:
+        with rasterio.Env(GDAL_PAM_ENABLED="NO"):  # no .aux.xml beside it
+            rasterio.shutil.copy(draft, encoded, driver="JP2OpenJPEG", **_LOSSLESS)
+        os.replace(encoded, draft)
 
 
 def _profile(size: int, metres: int, dtype: str) -> dict[str, Any]:

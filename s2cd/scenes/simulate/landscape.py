@@ -210,7 +210,7 @@ def _draw_river(seed: int, frame: Frame, number: int, labels: Labels) -> None:
         at = at + reach * smooth(seed, "meander", ys, [8.0 * number * scale], scale)[:, 0]
     half = 48 + 16 * smooth(seed, "breadth", ys, [8000.0 * number], 1000)[:, 0]
     half = np.maximum(half, 20)
-    window = frame.around(float(ys.mean()), (at.min() + at.max()) / 2, np.ptp(at) / 2 + 200)
+    window = frame.around(float(ys.mean()), (at.min() + at.max()) / 2, np.ptp(at) / 2 + 260)
     xs = frame.xs[window[1]]
     if xs.size:
         off = np.abs(xs[None, :] - at[:, None]) - half[:, None]
@@ -226,7 +226,7 @@ def _draw_lakes(seed: int, frame: Frame, labels: Labels) -> None:
     row, column = row[held], column[held]
     radii = 110 + 340 * uniform(seed, "lake", row, column) ** 2
     for y, x, radius in zip(*_sites(seed, "lake", row, column, _LAKE_EVERY), radii, strict=True):
-        window = frame.around(y, x, 1.8 * radius)
+        window = frame.around(y, x, 1.7 * radius + 15)
         ys, xs = frame.ys[window[0]], frame.xs[window[1]]
         if ys.size and xs.size:
             shore = np.clip(smooth(seed, "shore", ys, xs, 260), -2, 2)

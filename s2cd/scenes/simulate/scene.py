@@ -109,7 +109,7 @@ def tiles_of(size: int) -> list[tuple[int, int]]:
     return [tile for tile, _, _ in _tiles(slice(0, size), slice(0, size))]
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=16)
 def observe(simulation: Simulation, date_index: int, tile: tuple[int, int]) -> Observation:
     """What the sensor sees of a tile on a date: reflectance, NaN as no data, not to be changed."""
     seed, day, nuisance = simulation.seed, simulation.dates[date_index], simulation.nuisance
@@ -162,7 +162,7 @@ def _palette(
     return stacked[0].astype(np.float32, order="C"), stacked[1].astype(np.float32, order="C")
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=16)
 def _drawn(seed: int, tile: tuple[int, int]) -> Landscape:
     return draw_landscape(seed, _frame(tile))
 

@@ -47,8 +47,8 @@ class Nuisance:
     """
 
     haze: float = 0.04
-    gain: float = 0.03
-    rotation: float = 0.10
+    gain: float = 0.02
+    rotation: float = 0.015
     shading: float = 0.02
     noise: float = 1.0
 
