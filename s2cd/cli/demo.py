@@ -1,7 +1,92 @@
 """The whole line on a simulated pair."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from s2cd.cli.options import Quiet, Verbose, say
+from s2cd.errors import S2cdError
+
+GROUP = "4. To begin with"
+_FOLDERS = ("before_bands", "after_bands")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
+    app.command(rich_help_panel=GROUP)(demo)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything is put.")] = Path("demo"),
+    size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels at a side.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Another seed, another landscape.")] = 0,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """The commands of a real session, run on a simulated pair; no network is needed.
+
+    The pair is simulated to be looked at and tested with: its F1 says nothing about real scenes.
+    """
+    _claim(folder, {"size": size, "seed": seed})
+    say(f"simulating two dates of {size} x {size} pixels in {folder}")
+    _simulate(folder, size, seed)
+    at = {name: str(folder / name) for name in ("before.tif", "after.tif", "change.tif")}
+    at |= {name: str(folder / name) for name in ("score.tif", "truth.tif", "results.png")}
+    for bands, stack in zip(_FOLDERS, ("before.tif", "after.tif"), strict=True):
+        _run(folder / stack, "stack", str(folder / bands), "-o", at[stack])
+    pair = (at["before.tif"], at["after.tif"])
+    change, truth = at["change.tif"], at["truth.tif"]
+    _run(folder / "change.tif", "detect", *pair, "-o", change, "--probability", at["score.tif"])
+    plot = ("plot", *pair, change, "--label", truth, "-o", at["results.png"])
+    _run(folder / "results.png", *plot)
+    _run(None, "evaluate", "--prediction", change, "--label", truth)
+
+
+def _claim(folder: Path, request: dict[str, int]) -> None:
+    """Take the folder for this request; refuse one that holds another."""
+    from s2cd.output import completed, write_errors
+
+    note = folder / "demo.json"
+    with write_errors(folder):
+        folder.mkdir(exist_ok=True)
+    if note.exists():
+        if note.read_text() != json.dumps(request):
+            raise S2cdError(f"{folder} holds another demo: {note.read_text()}. Name a new folder")
+        return
+    if any(folder.iterdir()):
+        raise S2cdError(f"{folder} holds something else. Name a new folder for the demo")
+    with completed(note) as temporary:
+        temporary.write_text(json.dumps(request))
+
+
+def _simulate(folder: Path, size: int, seed: int) -> None:
+    """Two folders of band files and the truth, as far as they are not there yet."""
+    from s2cd.scenes.bands import BANDS
+    from s2cd.scenes.safe import band_files
+    from s2cd.scenes.simulate import Simulation, write_band_files, write_truth
+
+    simulation = Simulation(size=size, seed=seed)
+    for date, name in enumerate(_FOLDERS):
+        bands = folder / name
+        bands.mkdir(exist_ok=True)
+        if len(band_files(bands)) < len(BANDS):
+            write_band_files(simulation, date, bands)
+    if not (folder / "truth.tif").exists():
+        write_truth(simulation, folder / "truth.tif")
+
+
+def _run(result: Path | None, *words: str) -> None:
+    """Print a command as a user would type it, and run it, unless its result is there."""
+    typer.echo(f"$ s2cd {' '.join(words)}")
+    if result is not None and result.exists():
+        say(f"{result} is there already")
+        return
+    done = subprocess.run([sys.executable, "-m", "s2cd", *words], check=False)  # noqa: S603
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise S2cdError(f"The demo stopped at: s2cd {words[0]}. The line above says why")

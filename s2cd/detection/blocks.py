@@ -80,11 +80,8 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
     inner = slice(halo, -halo or None)
     stored = np.full((rows * core, columns * core), NOT_OBSERVED, np.uint8)
     corners = [(r * core, c * core) for r in range(rows) for c in range(columns)]
-    corners = [
-        (y, x)
-        for y, x in corners
-        if seen.valid[y : y + lattice.window, x : x + lattice.window][inner, inner].any()
-    ]
+    useful = seen.valid[inner, inner]
+    corners = [(y, x) for y, x in corners if useful[y : y + core, x : x + core].any()]
     for start in range(0, len(corners), _BATCH):
         batch = corners[start : start + _BATCH]
         before, after = (
@@ -93,7 +90,7 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
         )
         for (y, x), scores in zip(batch, frozen.predict(before, after), strict=True):
             stored[y : y + core, x : x + core] = quantize(scores[inner, inner])
-    stored[~seen.valid[inner, inner]] = NOT_OBSERVED
+    stored[~useful] = NOT_OBSERVED
     return stored[:height, :width]
 
 

@@ -145,7 +145,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         S2cdError: where an input or a result cannot be used.
     """
     clock = _Clock()
-    dates = tuple(open_stack(path, request.bands) for path in (request.before, request.after))
+    dates = open_stack(request.before, request.bands), open_stack(request.after, request.bands)
     pair, detector = make_pair(*dates), find_detector(request.model)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)

@@ -38,12 +38,18 @@ class Detector(Protocol):
         calibrated: Whether a score is a probability.
     """
 
-    name: str
-    sha256: str | None
-    window: int
-    halo: int
-    threshold: float
-    calibrated: bool
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def sha256(self) -> str | None: ...  # noqa: D102
+    @property
+    def window(self) -> int: ...  # noqa: D102
+    @property
+    def halo(self) -> int: ...  # noqa: D102
+    @property
+    def threshold(self) -> float: ...  # noqa: D102
+    @property
+    def calibrated(self) -> bool: ...  # noqa: D102
 
     def fit(self, pair: Pair) -> Frozen:
         """Learn what must be known of this pair first."""

@@ -115,8 +115,10 @@ def _colours_of(pair: Pair, step: int) -> tuple[NDArray[np.float32], NDArray[np.
     seen = np.concatenate([d[np.isfinite(d)] for d in dates])
     low, high = np.percentile(seen, [2, 98]) if seen.size else (0.0, 1.0)
     span = max(float(high - low), 1e-6)
-    stretched = [np.clip((np.nan_to_num(d, nan=low) - low) / span, 0, 1) for d in dates]
-    return stretched[0], stretched[1]
+    before, after = (
+        np.clip((np.nan_to_num(d, nan=low) - low) / span, 0, 1).astype(np.float32) for d in dates
+    )
+    return before, after
 
 
 def _thinned(pair: Pair, bands: list[str], date: str, step: int) -> NDArray[np.float32]:

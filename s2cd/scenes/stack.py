@@ -182,7 +182,10 @@ def _strips(
         ys = slice(top, min(top + rows, height))
         stored = encode(stack.isel(y=ys).values)
         flags = stored.any(axis=0).astype(np.uint16) if qa is None else qa.isel(y=ys).values
-        yield Window(0, top, width, ys.stop - top), np.concatenate([stored, flags[None]])
+        yield (
+            Window(0, top, width, ys.stop - top),
+            np.concatenate([stored, np.asarray(flags)[None]]),
+        )
 
 
 def _check_blocks(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from s2cd.errors import S2cdError
 from s2cd.networks.classical.otsu import otsu
@@ -56,7 +56,7 @@ class FrozenCva:
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Length of the smoothed change vector (height, width), in standard deviations."""
-        valid = np.isfinite(before).all(axis=0) & np.isfinite(after).all(axis=0)
+        valid = np.asarray(np.isfinite(np.concatenate([before, after])).all(axis=0))
         weight = _smooth(valid.astype(np.float32))
         total = np.zeros(valid.shape, np.float32)
         for one, other, gain, offset, spread in zip(
@@ -111,8 +111,8 @@ class Cva:
 
     def restore(self, numbers: dict[str, Any]) -> FrozenCva:
         """The frozen detector that gave these numbers."""
-        learned = (tuple(numbers[key]) for key in ("gain", "offset", "spread"))
-        return FrozenCva(*learned, limit=numbers["limit"])
+        gain, offset, spread = (tuple(numbers[key]) for key in ("gain", "offset", "spread"))
+        return FrozenCva(gain, offset, spread, float(numbers["limit"]))
 
     def _fit_band(self, windows: list[Window], band: int) -> tuple[float, float, float]:
         before = np.concatenate([w.before[band][w.valid] for w in windows]).astype(np.float64)
@@ -124,7 +124,7 @@ class Cva:
 
     def _limit(self, lengths: NDArray[np.float32], bands: int) -> float:
         """Otsu's threshold, but never one that noise alone would pass."""
-        noise = float(np.sqrt(chi2.ppf(_SURE, bands)))
+        noise = float(np.sqrt(chdtri(bands, 1 - _SURE)))
         found = otsu(lengths)
         return max(found, noise) if np.isfinite(found) else noise
 
