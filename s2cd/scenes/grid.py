@@ -136,8 +136,12 @@ def ground_extent(geobox: GeoBox) -> str:
     """Where a grid lies, in words: degrees where it has a CRS, else pixels."""
     if geobox.crs is None:
         return f"{geobox.shape[1]} x {geobox.shape[0]} pixels without a CRS"
-    box = geobox.geographic_extent.boundingbox
-    return f"W {box.left:.4f} S {box.bottom:.4f} E {box.right:.4f} N {box.top:.4f}"
+    from rasterio.warp import transform_bounds
+
+    west, south, east, north = transform_bounds(
+        geobox.crs.to_wkt(), "EPSG:4326", *geobox.boundingbox.bbox
+    )
+    return f"W {west:.4f} S {south:.4f} E {east:.4f} N {north:.4f}"
 
 
 def _pixels(

@@ -15,6 +15,19 @@ _OPEN = threading.local()
 _MOST_OPEN = 4
 
 
+def span(key: Any, size: int) -> tuple[slice, Any]:
+    """The contiguous part of an axis that an index needs, and the index within that part."""
+    if not isinstance(key, slice):
+        at = int(key) % size
+        return slice(at, at + 1), 0
+    wanted = range(*key.indices(size))
+    if not wanted:
+        return slice(0, 0), slice(None)
+    first = min(wanted[0], wanted[-1])
+    part = slice(first, max(wanted[0], wanted[-1]) + 1)
+    return part, slice(None, None, key.step)
+
+
 class RasterReader:
     """A raster seen as an array (band, y, x): slicing it reads that window.
 
@@ -46,12 +59,17 @@ class RasterReader:
         return f"stack-{tokenize(key, units, self.masked, str(self.dtype))}"
 
     def __getitem__(self, key: tuple[Any, slice, slice]) -> NDArray[Any]:
-        """Values of a window: bands by any index, rows and columns by slices of step 1."""
+        """Values of a window, indexed as numpy does by whole numbers and slices."""
         bands, ys, xs = key
-        chosen = np.atleast_1d(np.array(self.header.indexes)[bands]).tolist()
-        rows, columns = ys.indices(self.shape[1]), xs.indices(self.shape[2])
-        window = ((rows[0], rows[1]), (columns[0], columns[1]))
-        return self._reflectance(chosen, window)
+        chosen = np.array(self.header.indexes)[bands]
+        (rows, pick_rows), (columns, pick_columns) = (
+            span(ys, self.shape[1]),
+            span(xs, self.shape[2]),
+        )
+        window = ((rows.start, rows.stop), (columns.start, columns.stop))
+        values = self._reflectance(np.atleast_1d(chosen).tolist(), window)
+        picked = values[:, pick_rows][..., pick_columns]
+        return picked[0] if chosen.ndim == 0 else picked
 
     def _reflectance(self, indexes: list[int], window: Any) -> NDArray[Any]:
         from rasterio.errors import RasterioError

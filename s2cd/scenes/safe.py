@@ -16,7 +16,7 @@ from s2cd.errors import S2cdError
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS, band_names, band_of_file
 from s2cd.scenes.grid import ground_extent, regrid, source_window, whole_offset
 from s2cd.scenes.header import Header, grid_of, open_raster
-from s2cd.scenes.reader import RasterReader
+from s2cd.scenes.reader import RasterReader, span
 from s2cd.scenes.stack import CHUNK, SCALE, stack_array
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,16 @@ class BandReader:
         return (1, self.geobox.shape[0], self.geobox.shape[1])
 
     def __getitem__(self, key: tuple[Any, slice, slice]) -> NDArray[np.float32]:
-        """Reflectance of a window, given by slices of step 1."""
-        rows, columns = key[1].indices(self.shape[1]), key[2].indices(self.shape[2])
-        window = slice(rows[0], rows[1]), slice(columns[0], columns[1])
+        """Reflectance of a window, indexed as numpy does by whole numbers and slices."""
+        (ys, pick_ys), (xs, pick_xs) = span(key[1], self.shape[1]), span(key[2], self.shape[2])
+        picked = self._window(ys, xs)[:, pick_ys][..., pick_xs]
+        return picked[key[0]]
+
+    def _window(self, ys: slice, xs: slice) -> NDArray[np.float32]:
         own = self.reader.header.geobox
         if own.shape == self.geobox.shape and whole_offset(own, self.geobox) == (0, 0):
-            return self.reader[:, *window]
-        return regrid(self._read, (own, self.geobox), window, self.resampling)
+            return self._read(ys, xs)
+        return regrid(self._read, (own, self.geobox), (ys, xs), self.resampling)
 
     def _read(self, ys: slice, xs: slice) -> NDArray[np.float32]:
         return self.reader[:, ys, xs]

@@ -1,0 +1,159 @@
+"""Factories: every raster in the tests is made here, by the real writers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from s2cd.scenes.bands import DEFAULT_BANDS
+from s2cd.scenes.stack import stack_array, write_stack
+
+SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
+UTM = "EPSG:32643"
+ORIGIN = (199980.0, 2600040.0)
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is absent")
+    return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def oscd() -> Path:
+    if not (SHARED / "oscd").is_dir():
+        pytest.skip("../shared/data/oscd is absent")
+    return (SHARED / "oscd").resolve()
+
+
+def grid(
+    shape: tuple[int, int], origin=ORIGIN, size: float = 10.0, crs: str | None = UTM
+) -> GeoBox:
+    affine = Affine.translation(*origin) * Affine.scale(size, -size)
+    return GeoBox(shape, affine, crs)
+
+
+def landscape(shape: tuple[int, int], bands: int, seed: int = 0) -> np.ndarray:
+    """Smooth reflectance (band, y, x) with texture, between 0.02 and 0.5."""
+    from scipy.ndimage import gaussian_filter
+
+    random = np.random.default_rng(seed)
+    ground = gaussian_filter(random.normal(size=shape), 4) * 12
+    slopes = random.uniform(0.4, 1.6, size=(bands, 1, 1))
+    noise = random.normal(scale=0.002, size=(bands, *shape))
+    return np.clip(0.15 + 0.04 * slopes * ground + noise, 0.02, 0.5).astype(np.float32)
+
+
+@dataclass
+class Place:
+    """Two dates and their truth, in a folder."""
+
+    before: Path
+    after: Path
+    truth: np.ndarray
+    geobox: GeoBox
+    folder: Path
+    bands: tuple[str, ...] = field(default=DEFAULT_BANDS)
+
+
+@pytest.fixture
+def make_place(tmp_path: Path):
+    """Write a pair of stacks with a few changed squares; the second date is brighter and noisy."""
+
+    def make(
+        shape: tuple[int, int] = (300, 340),
+        bands: Sequence[str] = DEFAULT_BANDS,
+        seed: int = 0,
+        crs: str | None = UTM,
+        hole: bool = False,
+    ) -> Place:
+        before = landscape(shape, len(bands), seed)
+        random = np.random.default_rng(seed + 1)
+        noise = random.normal(scale=0.004, size=before.shape).astype(np.float32)
+        after = before * 1.08 + 0.01 + noise
+        truth = np.zeros(shape, np.uint8)
+        for y, x in random.integers(20, min(shape) - 40, size=(5, 2)):
+            truth[y : y + 18, x : x + 22] = 1
+        after[:, truth == 1] = 0.45
+        if hole:
+            after[:, 10:60, 20:90] = np.nan
+        box = grid(shape, crs=crs)
+        paths = tmp_path / "before.tif", tmp_path / "after.tif"
+        for path, values in zip(paths, (before, after), strict=True):
+            write_stack(stack_array(values, box, bands), path, overwrite=True)
+        return Place(*paths, truth, box, tmp_path, tuple(bands))
+
+    return make
+
+
+@pytest.fixture
+def place(make_place) -> Place:
+    return make_place()
+
+
+@pytest.fixture
+def make_raster(tmp_path: Path):
+    """Write any raster: values (band, y, x) or (y, x), and whatever rasterio's profile takes."""
+
+    def make(name: str, values: np.ndarray, names: Sequence[str] | None = None, **profile) -> Path:
+        values = values[None] if values.ndim == 2 else values
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count, height, width = values.shape
+        settings = {
+            "driver": "GTiff",
+            "crs": UTM,
+            "transform": grid((height, width)).affine,
+            "dtype": values.dtype,
+            "count": count,
+            "height": height,
+            "width": width,
+        }
+        with rasterio.open(path, "w", **(settings | profile)) as target:
+            target.write(values)
+            if names is not None:
+                target.descriptions = tuple(names)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run the command line as a user does: a new process, its exit code and what it said."""
+
+    def call(*words: object, cwd: Path | None = None, **environment: str):
+        return subprocess.run(
+            [sys.executable, "-m", "s2cd", *map(str, words)],
+            capture_output=True,
+            text=True,
+            cwd=cwd or tmp_path,
+            env={**os.environ, **environment},
+            check=False,
+        )
+
+    return call
+
+
+def refused(done) -> str:
+    """The one line of a command that refused with exit 1."""
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return lines[0]
+
+
+def values_of(stack: xr.DataArray) -> np.ndarray:
+    return stack.values
