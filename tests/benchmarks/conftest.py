@@ -1,0 +1,44 @@
+"""Pairs large enough to measure with, made once and kept in ``bench/`` at the top of the tree."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from s2cd.scenes.safe import open_folder
+from s2cd.scenes.simulate import Simulation, write_band_files
+from s2cd.scenes.stack import write_stack
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Two dates of one simulated scene."""
+
+    before: Path
+    after: Path
+
+
+@pytest.fixture(scope="session")
+def stacks():
+    """A pair of stacks of a given size; made by `Simulation` and `s2cd stack`'s own code."""
+
+    def make(size: int) -> Stacks:
+        BENCH.mkdir(exist_ok=True)
+        simulation = Simulation(size=size, seed=0)
+        paths = []
+        for date, role in enumerate(("before", "after")):
+            path = BENCH / f"{size}_{role}.tif"
+            if not path.exists():
+                bands = BENCH / f"{size}_{role}_bands"
+                bands.mkdir(exist_ok=True)
+                write_band_files(simulation, date, bands)
+                write_stack(open_folder(bands), path)
+                for file in bands.iterdir():
+                    file.unlink()
+                bands.rmdir()
+            paths.append(path)
+        return Stacks(*paths)
+
+    return make

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import grid, refused
+
+from s2cd.errors import S2cdError
+from s2cd.learning.metrics import Confusion, confusion
+from s2cd.scenes.mask import read_label
+
+TRUTH = np.zeros((40, 50), np.uint8)
+TRUTH[10:20, 5:25] = 1
+BOX = grid((40, 50))
+
+
+@pytest.mark.parametrize(
+    ("values", "profile"),
+    [
+        (TRUTH, {}),
+        (TRUTH + 1, {}),
+        (TRUTH * 255, {}),
+        (TRUTH.astype(np.int32) + 1, {}),
+        (TRUTH.astype(np.float32), {}),
+        (np.stack([TRUTH * 255] * 3 + [np.full_like(TRUTH, 255)]), {}),
+        (np.stack([TRUTH * 255, TRUTH * 0, TRUTH * 0]), {}),
+        (TRUTH * 201 + 20, {}),
+    ],
+)
+@pytest.mark.parametrize("placed", [True, False])
+def test_masks_in_all_usual_codes_are_understood(make_raster, values, profile, placed):
+    place = {} if placed else {"crs": None, "transform": None}
+    label = read_label(make_raster("l.tif", values.astype(values.dtype), **profile, **place), BOX)
+    np.testing.assert_array_equal(label, TRUTH)
+
+
+def test_png_masks_are_understood(make_raster):
+    values = np.stack([TRUTH * 255] * 4)
+    values[3] = 255
+    path = make_raster("cm.png", values, driver="PNG", crs=None, transform=None)
+    np.testing.assert_array_equal(read_label(path, BOX), TRUTH)
+
+
+def test_unlabelled_pixels_stay_so(make_raster):
+    values = TRUTH.copy()
+    values[0] = 255
+    assert (read_label(make_raster("l.tif", values), BOX)[0] == 255).all()
+    values = TRUTH.copy()
+    values[0] = 9
+    label = read_label(make_raster("l.tif", values, nodata=9), BOX)
+    assert (label[0] == 255).all() and label[10:20, 5:25].all()
+
+
+@pytest.mark.parametrize(
+    "values", [TRUTH * 0 + 1, TRUTH + 6, TRUTH + 1 * (TRUTH.T.sum() > 1) + TRUTH]
+)
+def test_codes_that_could_mean_two_things_are_refused(make_raster, values):
+    values = values.copy()
+    if values.max() == 3:
+        values[0, 0] = 7
+    with pytest.raises(S2cdError, match="0 = no change, 1 = change"):
+        read_label(make_raster("l.tif", values.astype(np.uint8)), BOX)
+
+
+def test_a_mask_on_another_grid_is_brought_by_nearest_neighbour(make_raster):
+    fine = TRUTH.repeat(2, 0).repeat(2, 1)
+    transform = grid((80, 100), size=5.0).affine
+    np.testing.assert_array_equal(
+        read_label(make_raster("l.tif", fine, transform=transform), BOX), TRUTH
+    )
+    part = make_raster("p.tif", TRUTH[5:], transform=grid((1, 1), (199980.0, 2599990.0)).affine)
+    label = read_label(part, BOX)
+    assert (label[:5] == 255).all() and (label[5:] == TRUTH[5:]).all()
+
+
+def test_a_mask_without_a_place_must_have_the_size_of_the_map(make_raster):
+    path = make_raster("l.tif", TRUTH[1:], crs=None, transform=None)
+    with pytest.raises(S2cdError, match="50 x 39 pixels and no CRS"):
+        read_label(path, BOX)
+
+
+def test_scores_agree_with_a_count_by_hand():
+    predicted = np.array([1, 1, 1, 0, 0, 0, 0, 255, 1, 0], np.uint8)
+    label = np.array([1, 1, 0, 1, 0, 0, 0, 1, 255, 0], np.uint8)
+    counts = confusion(predicted, label)
+    assert counts == Confusion(tp=2, fp=1, fn=1, tn=4)
+    assert counts.precision == counts.recall == counts.f1 == pytest.approx(2 / 3)
+    assert counts.iou == pytest.approx(0.5)
+    assert counts.kappa == pytest.approx((6 / 8 - (9 + 25) / 64) / (1 - (9 + 25) / 64))
+    assert counts + counts == Confusion(4, 2, 2, 8)
+
+
+def test_scores_without_a_denominator_are_none():
+    empty = Confusion(tn=5)
+    assert empty.f1 is None and empty.precision is None and empty.iou is None
+    assert Confusion(fp=1, tn=4).f1 == 0
+
+
+def test_evaluate_prints_one_object_with_the_promised_names(place, run):
+    import rasterio
+    from conftest import UTM
+
+    run("detect", place.before, place.after, "-o", "c.tif")
+    height, width = place.truth.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8"}
+    with rasterio.open(
+        place.folder / "l.tif", "w", crs=UTM, transform=place.geobox.affine, **profile
+    ) as file:
+        file.write(place.truth, 1)
+    done = run("evaluate", "--prediction", "c.tif", "--label", "l.tif", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    for name in ("f1", "iou", "dice", "precision", "recall", "kappa", "threshold", "scenes"):
+        assert name in said
+    assert said["f1"] == said["dice"] > 0.6 and said["scenes"]["c"]["f1"] == said["f1"]
+    assert "assumed: 0 = no change, 1 = change" in done.stderr
+    assert "not a change map" in refused(
+        run("evaluate", "--prediction", place.before, "--label", "l.tif")
+    )
+    assert "does not exist" in refused(run("evaluate", "--prediction", "c.tif", "--label", "no"))
