@@ -56,6 +56,10 @@ Bands = Annotated[
         "band names: what its bands are, in their order.",
     ),
 ]
+Device = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu or cuda.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Threads; all processors by default.")
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 
 

@@ -35,7 +35,7 @@ from s2cd.detection.journal import Journal, Plan, held_journal
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector, Frozen
-from s2cd.networks.registry import DEFAULT, find_detector
+from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.output import check_writable
 from s2cd.scenes.pair import Pair, make_pair
 from s2cd.scenes.stack import open_stack
@@ -55,7 +55,8 @@ class Request:
         after: The later stack.
         change: The map to write.
         probability: The map of probabilities to write, where one is wanted.
-        model: A detector by name.
+        model: A detector by name, or a checkpoint by its path.
+        compute: What networks compute on.
         threshold: Probabilities from here on are change; the model's own by default.
         bands: Bands to use, or what the bands of rasters without names are.
         block: About how many pixels a block is high and wide.
@@ -68,6 +69,7 @@ class Request:
     change: Path
     probability: Path | None = None
     model: str = DEFAULT
+    compute: Compute = field(default_factory=Compute)
     threshold: float | None = None
     bands: tuple[str, ...] | None = None
     block: int = BLOCK
@@ -119,7 +121,8 @@ def detect(
     import dask.array as da
     from dask import delayed
 
-    pair, detector = make_pair(before, after), find_detector(model)
+    detector = find_detector(model)
+    pair = make_pair(before, after, detector.bands)
     cut = _threshold(threshold, detector)
     frozen, lattice = detector.fit(pair), lattice_of(detector)
     size = lattice.block_size()
@@ -146,7 +149,8 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     """
     clock = _Clock()
     dates = open_stack(request.before, request.bands), open_stack(request.after, request.bands)
-    pair, detector = make_pair(*dates), find_detector(request.model)
+    detector = find_detector(request.model, request.compute)
+    pair = make_pair(*dates, detector.bands)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)
     _check_results(request, plan)
@@ -181,7 +185,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
     fingerprint = {
         "inputs": [_identity(path) for path in (request.before, request.after)],
         "bands": pair.bands,
-        "model": [detector.name, detector.sha256],
+        "model": [detector.name, detector.sha256, request.compute.precision],
         "threshold": threshold,
         "results": [path.name for path in request.results],
         "version": __version__,

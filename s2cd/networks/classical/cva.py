@@ -14,6 +14,7 @@ from scipy.special import chdtri
 
 from s2cd.errors import S2cdError
 from s2cd.networks.classical.otsu import otsu
+from s2cd.networks.detector import NOTHING_VALID
 from s2cd.scenes.pair import Pair, Window
 
 _SIGMA = 1.5
@@ -86,6 +87,7 @@ class Cva:
 
     name = "cva"
     sha256 = None
+    bands = None
     window = 256 + 2 * _REACH
     halo = _REACH
     threshold = 0.5
@@ -99,10 +101,7 @@ class Cva:
         """
         windows = list(pair.sample(self.halo))
         if not windows:
-            raise S2cdError(
-                "No pixel has data in both dates (no data, clouds or no overlap). "
-                "Choose other dates or a larger area"
-            )
+            raise S2cdError(NOTHING_VALID)
         bands = [self._fit_band(windows, band) for band in range(len(pair.bands))]
         gain, offset, spread = zip(*bands, strict=True)
         frozen = FrozenCva(gain, offset, spread, limit=1.0)
