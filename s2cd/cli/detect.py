@@ -7,11 +7,13 @@ import typer
 
 from s2cd.cli.options import (
     Bands,
+    Config,
     Device,
     Json,
     Output,
     Overwrite,
     Quiet,
+    Scheduler,
     Verbose,
     Workers,
     print_json,
@@ -49,10 +51,12 @@ def detect(
     bands: Bands = None,
     block_size: Annotated[int, typer.Option(min=1, help="Pixels a block is high and wide.")] = 1024,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="Of networks: fp32, or bf16 where the processor has it natively.")
     ] = "fp32",
+    config: Config = None,
     overwrite: Overwrite = False,
     json: Json = False,
     verbose: Verbose = False,
@@ -74,7 +78,7 @@ def detect(
         split(bands),
         block_size,
         overwrite,
-        Threads(workers),
+        Threads(workers, scheduler),
     )
     with progress("detecting change", quiet) as report:
         summary = detect_files(request, report)

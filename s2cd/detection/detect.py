@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def detect(
             rows.append([])
         rows[-1].append(da.from_delayed(task, shape, np.uint8))
     coords: dict[str, Any] = dict(xr_coords(pair.geobox, always_yx=True))
-    tags = _tags(detector, frozen, cut, (before, after))
+    tags = _tags(detector, frozen, cut, pair)
     return xr.DataArray(da.block(rows), dims=("y", "x"), coords=coords, attrs=tags)
 
 
@@ -160,7 +160,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
         clock.lap("predict")
-        tags = _tags(detector, frozen, cut, dates)
+        tags = _tags(detector, frozen, cut, pair)
         tally = _translate(journal, request, pair, (cut, tags))
         clock.lap("write")
     return _summary(request, detector, cut, tally, (pair, clock.seconds))
@@ -277,9 +277,7 @@ def _translate(
     return tally
 
 
-def _tags(
-    detector: Detector, frozen: Frozen, threshold: float, dates: Sequence[xr.DataArray]
-) -> dict[str, str]:
+def _tags(detector: Detector, frozen: Frozen, threshold: float, pair: Pair) -> dict[str, str]:
     """What a map says of itself: no clock, host or path, so that equal inputs give equal bytes."""
     from s2cd import __version__
 
@@ -287,11 +285,12 @@ def _tags(
         "MODEL": detector.name,
         "MODEL_SHA256": detector.sha256 or "none: it has no weights",
         "THRESHOLD": f"{threshold:g}",
+        "BANDS": " ".join(pair.bands),
         "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
         "FIT": json.dumps(frozen.numbers()),
         "S2CD_VERSION": __version__,
     }
-    for role, date in zip(("BEFORE", "AFTER"), dates, strict=True):
+    for role, date in (("BEFORE", pair.before), ("AFTER", pair.after)):
         tags[role] = str(date.attrs.get("source", "an array"))
         for key in ("SENSING_TIME", "PRODUCT"):
             if key in date.attrs:
