@@ -48,6 +48,9 @@ def detect(
     probability: Annotated[
         Path | None, typer.Option(help="Also write the probabilities (or scores) to this file.")
     ] = None,
+    align: Annotated[
+        bool, typer.Option(help="Measure how the dates lie to each other, and correct it.")
+    ] = True,
     bands: Bands = None,
     block_size: Annotated[int, typer.Option(min=1, help="Pixels a block is high and wide.")] = 1024,
     workers: Workers = None,
@@ -75,6 +78,7 @@ def detect(
         model,
         Compute(device, precision),
         threshold,
+        align,
         split(bands),
         block_size,
         overwrite,

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.output import check_writable
+from s2cd.scenes.align import LEAST_SHIFT, Shift, aligned, shift_between
 from s2cd.scenes.pair import Pair, make_pair
 from s2cd.scenes.stack import open_stack
 
@@ -58,6 +59,7 @@ class Request:
         model: A detector by name, or a checkpoint by its path.
         compute: What networks compute on.
         threshold: Probabilities from here on are change; the model's own by default.
+        align: Whether to measure how the dates lie to each other, and to correct it.
         bands: Bands to use, or what the bands of rasters without names are.
         block: About how many pixels a block is high and wide.
         overwrite: Whether to replace results that are there.
@@ -71,6 +73,7 @@ class Request:
     model: str = DEFAULT
     compute: Compute = field(default_factory=Compute)
     threshold: float | None = None
+    align: bool = True
     bands: tuple[str, ...] | None = None
     block: int = BLOCK
     overwrite: bool = False
@@ -102,7 +105,11 @@ class Tally:
 
 
 def detect(
-    before: xr.DataArray, after: xr.DataArray, model: str = DEFAULT, threshold: float | None = None
+    before: xr.DataArray,
+    after: xr.DataArray,
+    model: str = DEFAULT,
+    threshold: float | None = None,
+    align: bool = True,
 ) -> xr.DataArray:
     """The change map of two dates, lazy: (y, x), uint8, 0, 1, 255 = not observed.
 
@@ -114,6 +121,7 @@ def detect(
         after: The later date, on any grid that meets the first's.
         model: A detector by name.
         threshold: Probabilities from here on are change; the detector's own by default.
+        align: Whether to measure how the dates lie to each other, and to correct it.
 
     Raises:
         S2cdError: where the dates do not go together, or nothing is valid in both.
@@ -123,6 +131,8 @@ def detect(
 
     detector = find_detector(model)
     pair = make_pair(before, after, detector.bands)
+    shift = shift_between(pair) if align else None
+    pair = _registered(pair, shift) if align else pair
     cut = _threshold(threshold, detector)
     frozen, lattice = detector.fit(pair), lattice_of(detector)
     size = lattice.block_size()
@@ -134,7 +144,7 @@ def detect(
             rows.append([])
         rows[-1].append(da.from_delayed(task, shape, np.uint8))
     coords: dict[str, Any] = dict(xr_coords(pair.geobox, always_yx=True))
-    tags = _tags(detector, frozen, cut, pair)
+    tags = _tags(detector, frozen, cut, pair) | _shift_tags(shift)
     return xr.DataArray(da.block(rows), dims=("y", "x"), coords=coords, attrs=tags)
 
 
@@ -156,14 +166,18 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     _check_results(request, plan)
     with held_journal(request.change, plan) as journal:
         clock.lap("open")
+        shift = _measured(journal, pair) if request.align else None
+        pair = _registered(pair, shift) if request.align else pair
+        clock.lap("align")
         frozen = _learned(journal, detector, pair)
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
         clock.lap("predict")
-        tags = _tags(detector, frozen, cut, pair)
+        tags = _tags(detector, frozen, cut, pair) | _shift_tags(shift)
         tally = _translate(journal, request, pair, (cut, tags))
         clock.lap("write")
-    return _summary(request, detector, cut, tally, (pair, clock.seconds))
+    moved = {"shift_px": None if shift is None else round(shift.length, 3)}
+    return _summary(request, detector, cut, tally, pair) | moved | {"seconds": clock.seconds}
 
 
 def _classes(
@@ -187,6 +201,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
         "bands": pair.bands,
         "model": [detector.name, detector.sha256, request.compute.precision],
         "threshold": threshold,
+        "align": request.align,
         "results": [path.name for path in request.results],
         "version": __version__,
     }
@@ -214,6 +229,40 @@ def _check_results(request: Request, plan: Plan) -> None:
             raise S2cdError(f"{path} is an input. Name another file as the result")
     if len({path.resolve() for path in request.results}) < len(request.results):
         raise S2cdError("The map and the probabilities need two files. Name another one")
+
+
+def _measured(journal: Journal, pair: Pair) -> Shift | None:
+    """How the dates lie to each other, measured now or before an interruption."""
+    known = journal.recall("shift")
+    if known is None:
+        shift = shift_between(pair)
+        known = {"shift": None if shift is None else asdict(shift)}
+        journal.note("shift", known)
+    return None if known["shift"] is None else Shift(**known["shift"])
+
+
+def _registered(pair: Pair, shift: Shift | None) -> Pair:
+    """The pair with `after` moved, where that is needed and the measurement is sure; says which."""
+    if shift is None or not shift.is_sure:
+        logger.warning("how the dates lie to each other could not be measured: left as they are")
+        return pair
+    said = f"after lies {shift.length:.2f} pixels off ({shift.windows} windows agree)"
+    if shift.length <= LEAST_SHIFT:
+        logger.info("%s: left as it is", said)
+        return pair
+    logger.info("%s: moved by %+.2f rows, %+.2f columns", said, shift.rows, shift.columns)
+    return aligned(pair, shift)
+
+
+def _shift_tags(shift: Shift | None) -> dict[str, str]:
+    if shift is None or not shift.is_sure:
+        return {"REGISTRATION": "none" if shift is None else "none: the measurement was unsure"}
+    done = "moved" if shift.length > LEAST_SHIFT else "left as it was"
+    return {
+        "REGISTRATION": f"after {done}",
+        "SHIFT_ROWS": f"{shift.rows:.3f}",
+        "SHIFT_COLUMNS": f"{shift.columns:.3f}",
+    }
 
 
 def _learned(journal: Journal, detector: Detector, pair: Pair) -> Frozen:
@@ -303,9 +352,8 @@ def _summary(
     detector: Detector,
     threshold: float,
     tally: Tally,
-    parts: tuple[Pair, dict[str, float]],
+    pair: Pair,
 ) -> dict[str, Any]:
-    pair, seconds = parts
     return {
         "change": str(request.change),
         "probability": None if request.probability is None else str(request.probability),
@@ -315,8 +363,6 @@ def _summary(
         "observed_fraction": tally.observed / tally.pixels,
         "changed_fraction": tally.changed / max(1, tally.observed),
         "changed_area_m2": None if pair.geobox.crs is None else tally.changed_area,
-        "shift_px": None,
-        "seconds": seconds,
     }
 
 

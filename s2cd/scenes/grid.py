@@ -5,12 +5,15 @@ origin, so that its value does not depend on the window that asked for it.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+
+from s2cd.scenes.kernels import Axis, axis, interpolate
 
 TILE = 256
 """Height and width of a lattice tile, in pixels."""
@@ -73,17 +76,53 @@ def regrid(
         read: Gives the source's pixels (band, rows, columns) for rows and columns inside it.
         grids: The source's and the target's grid.
         window: Rows and columns of the target; it may reach beyond its edges.
-        resampling: A method of rasterio's, by name.
+        resampling: cubic, lanczos, bilinear or nearest.
     """
+    if (axes := parallel_axes(grids, window, resampling)) is not None:
+        shape = grids[0].shape
+        origin = axes[0].span(shape[0]), axes[1].span(shape[1])
+        return interpolate(read(*origin), origin, axes)
     parts = []
     for tile in tiles(*window):
         origin = source_window(*grids, *tile)
-        parts.append((_resample(read(*origin), origin, grids, tile, resampling), tile))
+        parts.append((_warped(read(*origin), origin, grids, tile, resampling), tile))
     height, width = (side.stop - side.start for side in window)
     result = np.full((len(parts[0][0]), height, width), np.nan, np.float32)
     for values, tile in parts:
         paste(values, tile, result, window)
     return result
+
+
+def resample_from(
+    values: NDArray[np.float32],
+    origin: tuple[slice, slice],
+    grids: tuple[GeoBox, GeoBox],
+    window: tuple[slice, slice],
+    resampling: str = "cubic",
+) -> NDArray[np.float32]:
+    """As `regrid`, from source pixels in hand that lie at ``origin``; what is beyond is no data."""
+
+    def cut(ys: slice, xs: slice) -> NDArray[np.float32]:
+        shape = (len(values), ys.stop - ys.start, xs.stop - xs.start)
+        result = np.full(shape, np.nan, np.float32)
+        paste(values, origin, result, (ys, xs))
+        return result
+
+    return regrid(cut, grids, window, resampling)
+
+
+def parallel_axes(
+    grids: tuple[GeoBox, GeoBox], window: tuple[slice, slice], resampling: str
+) -> tuple[Axis, Axis] | None:
+    """How rows and columns are resampled, each by itself; None where the grids are not parallel."""
+    source, target = grids
+    if source.crs != target.crs:
+        return None
+    relative = ~source.affine * target.affine
+    if max(abs(relative.b), abs(relative.d)) * max(*target.shape, *source.shape) > _SAME:
+        return None
+    rows = axis(window[0], relative.e, relative.f, resampling)
+    return rows, axis(window[1], relative.a, relative.c, resampling)
 
 
 def paste(
@@ -101,14 +140,14 @@ def paste(
     target[..., put[0], put[1]] = values[..., take[0], take[1]]
 
 
-def _resample(
+def _warped(
     values: NDArray[np.float32],
     origin: tuple[slice, slice],
     grids: tuple[GeoBox, GeoBox],
     tile: tuple[slice, slice],
-    resampling: str,
+    resampling: str = "cubic",
 ) -> NDArray[np.float32]:
-    """Values on one lattice tile of the target, from ``values``, which lie at ``origin``."""
+    """Values (band, rows, columns) on one tile of the target, from ``values`` at ``origin``."""
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
 
@@ -122,14 +161,25 @@ def _resample(
         result,
         src_transform=source.affine * Affine.translation(origin[1].start, origin[0].start),
         dst_transform=target.affine * Affine.translation(tile[1].start, tile[0].start),
-        src_crs=source.crs.to_wkt(),
-        dst_crs=target.crs.to_wkt(),
+        src_crs=_rasterio_crs(source.crs),
+        dst_crs=_rasterio_crs(target.crs),
         src_nodata=np.nan,
         dst_nodata=np.nan,
         resampling=Resampling[resampling],
         tolerance=0.01,
     )
     return result
+
+
+@lru_cache(maxsize=16)
+def _rasterio_crs(crs: Any) -> Any:
+    """A CRS as rasterio has it; parsing its text takes longer than resampling a tile.
+
+    Pictures without a CRS are resampled in the plane of their pixels: any projected one will do.
+    """
+    from rasterio.crs import CRS
+
+    return CRS.from_epsg(3857) if crs is None else CRS.from_wkt(crs.to_wkt())
 
 
 def ground_extent(geobox: GeoBox) -> str:

@@ -16,6 +16,9 @@ from s2cd.scenes.grid import ground_extent, paste, regrid, source_window, tiles,
 
 logger = logging.getLogger(__name__)
 
+RESAMPLING = "lanczos"
+"""How `after` is brought to the grid: it keeps the phase of fine detail better than cubic, which
+draws it towards whole pixels (by 0.1 pixel where a shift is measured by it)."""
 SAMPLE_PIXELS = 2_000_000
 """Most valid pixels that a detector learns from."""
 _SAMPLE_TILE = 128
@@ -43,11 +46,13 @@ class Pair:
         before: Reflectance (band, y, x).
         after: The other date with the same bands, on a grid of its own.
         geobox: The grid of the pair, which is that of ``before``.
+        after_geobox: Where the pixels of ``after`` lie, once they are registered.
     """
 
     before: xr.DataArray
     after: xr.DataArray
     geobox: GeoBox
+    after_geobox: GeoBox
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -62,21 +67,21 @@ class Pair:
     @cached_property
     def offset(self) -> tuple[int, int] | None:
         """Rows and columns from after's origin to the pair's; None where pixels do not coincide."""
-        return whole_offset(self.after.odc.geobox, self.geobox)
+        return whole_offset(self.after_geobox, self.geobox)
 
     def window(self, ys: slice, xs: slice) -> Window:
         """The pair's pixels in a window, which may reach beyond its edges (NaN there)."""
-        before = _read(self.before, ys, xs)
+        before = read_date(self.before, ys, xs)
         if self.offset is not None:
             row, column = self.offset
-            after = _read(
+            after = read_date(
                 self.after,
                 slice(ys.start + row, ys.stop + row),
                 slice(xs.start + column, xs.stop + column),
             )
         else:
-            grids = (self.after.odc.geobox, self.geobox)
-            after = regrid(partial(_read, self.after), grids, (ys, xs))
+            grids = (self.after_geobox, self.geobox)
+            after = regrid(partial(read_date, self.after), grids, (ys, xs), RESAMPLING)
         valid = np.isfinite(np.concatenate([before, after])).all(axis=0)
         return Window(before, after, np.asarray(valid))
 
@@ -121,7 +126,8 @@ def make_pair(
     """
     chosen = list(_common_bands(before, after, bands))
     _check_meeting(before, after)
-    return Pair(before.sel(band=chosen), after.sel(band=chosen), before.odc.geobox)
+    dates = before.sel(band=chosen), after.sel(band=chosen)
+    return Pair(*dates, before.odc.geobox, after.odc.geobox)
 
 
 def _common_bands(
@@ -176,7 +182,7 @@ def _grown(pixels: slice, margin: int) -> slice:
     return slice(pixels.start - margin, pixels.stop + margin)
 
 
-def _read(date: xr.DataArray, ys: slice, xs: slice) -> NDArray[np.float32]:
+def read_date(date: xr.DataArray, ys: slice, xs: slice) -> NDArray[np.float32]:
     """Pixels of one date in a window; NaN beyond its edges."""
     height, width = date.shape[1:]
     rows = slice(min(max(ys.start, 0), height), max(min(ys.stop, height), 0))

@@ -1,0 +1,139 @@
+"""Registration: true on simulated shifts, and as good as the best on real pairs."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from conftest import grid, landscape
+
+from s2cd.detection.detect import Request, detect_files
+from s2cd.learning.metrics import confusion
+from s2cd.scenes.align import aligned, shift_between
+from s2cd.scenes.bands import BANDS
+from s2cd.scenes.pair import make_pair
+from s2cd.scenes.safe import open_folder
+from s2cd.scenes.simulate import Simulation
+from s2cd.scenes.stack import stack_array, write_stack
+
+RED = list(BANDS).index("B04")
+
+
+def simulated(shift, seed, size=512, bands=("B04",)):
+    simulation = Simulation(size=size, seed=seed, shift=shift)
+    everywhere = slice(0, size), slice(0, size)
+    chosen = [list(BANDS).index(b) for b in bands]
+    return [
+        stack_array(simulation.window(date, *everywhere)[chosen], grid((size, size)), bands)
+        for date in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shift", "seed"), [((0.4, -0.3), 1), ((1.3, -2.7), 2), ((-3.4, 3.6), 3), ((0.1, 0.05), 4)]
+)
+def test_simulated_shifts_are_found_to_a_twentieth_of_a_pixel(shift, seed):
+    found = shift_between(make_pair(*simulated(shift, seed)))
+    assert found.is_sure
+    error = np.hypot(found.rows + shift[0], found.columns + shift[1])
+    assert error <= 0.05, (shift, found)
+
+
+def test_identical_dates_have_no_shift_at_all():
+    before, _ = simulated((0, 0), 0)
+    found = shift_between(make_pair(before, before))
+    assert found.length == 0 and found.is_sure and found.rest == 0
+
+
+def test_once_aligned_nothing_is_left_and_aligning_again_does_no_harm():
+    pair = make_pair(*simulated((0.6, 0.8), 5))
+    better = aligned(pair, shift_between(pair))
+    left = shift_between(better)
+    assert left.length < 0.02
+    assert shift_between(aligned(better, left)).length < 0.02
+
+
+def test_holes_and_change_do_not_disturb_it():
+    before, after = simulated((0.5, -1.2), 6)
+    after.values[:, 100:260, 40:300] = np.nan
+    before.values[:, 300:330, :] = np.nan
+    after.values[:, 400:450, 400:500] = 0.5
+    found = shift_between(make_pair(before, after))
+    assert np.hypot(found.rows + 0.5, found.columns - 1.2) <= 0.06
+
+
+def test_noise_is_not_taken_for_a_shift():
+    random = np.random.default_rng(0)
+    dates = [
+        stack_array(random.uniform(0, 0.3, (1, 512, 512)).astype("f4"), grid((512, 512)), ["B04"])
+        for _ in "ab"
+    ]
+    found = shift_between(make_pair(*dates))
+    assert not found.is_sure
+
+
+@pytest.mark.parametrize("values", [0.2, np.nan])
+def test_where_nothing_can_be_measured_nothing_is_claimed(values):
+    flat = stack_array(np.full((1, 200, 200), values, "f4"), grid((200, 200)), ["B04"])
+    assert shift_between(make_pair(flat, flat)) is None
+
+
+def test_detect_moves_a_shifted_date_and_says_so(tmp_path, run):
+    dates = simulated((1.2, -0.9), 7, bands=("B02", "B03", "B04", "B08"))
+    for date, name in zip(dates, ("a.tif", "b.tif"), strict=True):
+        write_stack(date, tmp_path / name)
+    done = run("detect", "a.tif", "b.tif", "-o", "c.tif", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["shift_px"] == pytest.approx(1.5, abs=0.06)
+    assert "after lies 1.5" in done.stderr and "moved by" in done.stderr
+    with rasterio.open(tmp_path / "c.tif") as file:
+        tags, change = file.tags(), file.read(1)
+    assert tags["REGISTRATION"] == "after moved"
+    assert float(tags["SHIFT_ROWS"]) == pytest.approx(-1.2, abs=0.05)
+    assert 0 < (change == 255).mean() < 0.01  # the rim that after no longer covers
+    done = run("detect", "a.tif", "b.tif", "-o", "d.tif", "--no-align", "--json")
+    assert json.loads(done.stdout)["shift_px"] is None
+    with rasterio.open(tmp_path / "d.tif") as file:
+        unmoved = file.read(1)
+    truth = Simulation(size=512, seed=7, shift=(1.2, -0.9)).truth(slice(0, 512), slice(0, 512))
+    assert confusion(change, truth).f1 > confusion(unmoved, truth).f1 + 0.05
+
+
+def test_a_small_shift_is_left_alone(tmp_path):
+    dates = simulated((0.1, 0.05), 8)
+    for date, name in zip(dates, ("a.tif", "b.tif"), strict=True):
+        write_stack(date, tmp_path / name)
+    said = detect_files(Request(tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"))
+    assert said["shift_px"] < 0.2 and said["observed_fraction"] == 1
+
+
+def test_pictures_without_a_place_are_aligned_too():
+    ground = landscape((300, 300), 1, seed=9)
+    box = grid((260, 260), (0, 0), 1, None)
+    one = stack_array(ground[:, 10:270, 10:270], box, ["B04"])
+    other = stack_array(ground[:, 12:272, 7:267], box, ["B04"])
+    found = shift_between(make_pair(one, other))
+    assert (found.rows, found.columns) == pytest.approx((2, -3), abs=0.05)
+    window = aligned(make_pair(one, other), found).window(slice(0, 260), slice(0, 260))
+    inner = (slice(None), slice(20, 240), slice(20, 240))
+    assert np.abs(window.after - window.before)[inner].max() < 5e-3
+
+
+@pytest.mark.parametrize("city", ["beihai", "saclay_e", "paris"])
+def test_real_pairs_are_registered_by_the_common_measure(oscd, city):
+    """B04, log1p, 8 px cut, 128 px blocks, scikit-image, median length: at most 0.10 px."""
+    registration = pytest.importorskip("skimage.registration")
+    folders = oscd / "Images" / city
+    pair = make_pair(*(open_folder(folders / f, ["B04"]) for f in ("imgs_1", "imgs_2")))
+    window = aligned(pair, shift_between(pair)).window(*(slice(0, n) for n in pair.shape))
+    dates = [np.log1p(np.nan_to_num(d[0].clip(0)) * 1e4) for d in (window.before, window.after)]
+    one, other = (d[8:-8, 8:-8] for d in dates)
+    lengths = []
+    for y in range(0, one.shape[0] - 127, 128):
+        for x in range(0, one.shape[1] - 127, 128):
+            block = (slice(y, y + 128), slice(x, x + 128))
+            shift, _, _ = registration.phase_cross_correlation(
+                one[block], other[block], upsample_factor=100
+            )
+            lengths.append(np.hypot(*shift))
+    assert np.median(lengths) <= 0.10
