@@ -5,7 +5,7 @@ from s2cd.networks.detector import Detector
 
 DEFAULT = "default"
 """The name of whatever serves best without a choice."""
-BUILT_IN = ("cva",)
+BUILT_IN = ("cva", "pca-kmeans", "irmad")
 
 
 def find_detector(name: str) -> Detector:
@@ -14,8 +14,12 @@ def find_detector(name: str) -> Detector:
     Raises:
         S2cdError: where there is none.
     """
-    from s2cd.networks.classical import Cva
+    from s2cd.networks.classical import Cva, IrMad, PcaKmeans
 
     if name in (DEFAULT, "cva"):
         return Cva()
+    if name == "pca-kmeans":
+        return PcaKmeans()
+    if name == "irmad":
+        return IrMad()
     raise S2cdError(f"There is no model {name!r}. Name one of {', '.join(BUILT_IN)}")
