@@ -6,12 +6,13 @@ STAMP := .venv/.installed
 .PHONY: setup demo test lint bench clean
 setup: $(STAMP)
 
-# uv is fast; pip is the fallback. PIP_FIND_LINKS may hold a local (CPU) build of torch.
+# uv is fast; pip is the fallback. torch: a local build where PIP_FIND_LINKS has one, else the
+# build for this machine's GPU, or the small CPU one (uv's torch backend "auto").
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv \
-	  && UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet \
-	       --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	  && UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(if $(PIP_FIND_LINKS),,UV_TORCH_BACKEND=auto) \
+	     $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 

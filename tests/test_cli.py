@@ -59,11 +59,10 @@ def test_help_is_about_as_quick_as_a_bare_typer_program(tmp_path):
         subprocess.run([sys.executable, *words, "--help"], check=True, capture_output=True)
         return time.perf_counter() - began
 
-    ratios = []
-    for _ in range(7):
-        ratios.append(seconds("-m", "s2cd") / seconds(str(bare)))
-    # the bar is 1.5 (make bench measures it); a shared machine may stutter here
-    assert statistics.median(ratios) < 1.5, ratios
+    seconds(str(bare))
+    ratios = [seconds("-m", "s2cd") / seconds(str(bare)) for _ in range(7)]
+    print(f"s2cd --help takes {statistics.median(ratios):.2f} x a bare Typer program")
+    assert statistics.median(ratios) <= 1.5, ratios
 
 
 def test_plot_draws_a_panel_for_each_thing_given(place, run):

@@ -50,15 +50,11 @@ def test_unlabelled_pixels_stay_so(make_raster):
     assert (label[0] == 255).all() and label[10:20, 5:25].all()
 
 
-@pytest.mark.parametrize(
-    "values", [TRUTH * 0 + 1, TRUTH + 6, TRUTH + 1 * (TRUTH.T.sum() > 1) + TRUTH]
-)
-def test_codes_that_could_mean_two_things_are_refused(make_raster, values):
-    values = values.copy()
-    if values.max() == 3:
-        values[0, 0] = 7
+@pytest.mark.parametrize("codes", [(1, 1), (6, 7), (1, 3), (0, 2)])
+def test_codes_that_could_mean_anything_are_refused(make_raster, codes):
+    values = np.where(TRUTH == 1, codes[1], codes[0]).astype(np.uint8)
     with pytest.raises(S2cdError, match="0 = no change, 1 = change"):
-        read_label(make_raster("l.tif", values.astype(np.uint8)), BOX)
+        read_label(make_raster("l.tif", values), BOX)
 
 
 def test_a_mask_on_another_grid_is_brought_by_nearest_neighbour(make_raster):

@@ -7,11 +7,15 @@ import typer
 
 from s2cd.cli.options import (
     Bands,
+    Config,
+    Device,
     Json,
     Output,
     Overwrite,
     Quiet,
+    Scheduler,
     Verbose,
+    Workers,
     print_json,
     progress,
     say,
@@ -24,13 +28,20 @@ GROUP = "2. Maps: what changed"
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command(rich_help_panel=GROUP)(detect)
+    models = typer.Typer(invoke_without_command=True)
+    models.callback()(_models)
+    models.command("list")(list_models)
+    models.command("info")(info)
+    app.add_typer(models, name="models", rich_help_panel=GROUP)
 
 
 def detect(
     before: Annotated[Path, typer.Argument(help="The earlier stack or raster.")],
     after: Annotated[Path, typer.Argument(help="The later stack or raster.")],
     output: Output,
-    model: Annotated[str, typer.Option(help="A detector by name: cva.")] = "default",
+    model: Annotated[
+        str, typer.Option(help="A detector by name (s2cd models), or a checkpoint file.")
+    ] = "default",
     threshold: Annotated[
         float | None, typer.Option(help="Probability from which a pixel is change, in 0..1.")
     ] = None,
@@ -39,9 +50,13 @@ def detect(
     ] = None,
     bands: Bands = None,
     block_size: Annotated[int, typer.Option(min=1, help="Pixels a block is high and wide.")] = 1024,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; all processors by default.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of networks: fp32, or bf16 where the processor has it natively.")
+    ] = "fp32",
+    config: Config = None,
     overwrite: Overwrite = False,
     json: Json = False,
     verbose: Verbose = False,
@@ -49,7 +64,8 @@ def detect(
 ) -> None:
     """Two dates to a change map: 1 = change, 0 = no change, 255 = not observed."""
     from s2cd.detection.detect import Request, detect_files
-    from s2cd.detection.schedule import Workers
+    from s2cd.detection.schedule import Workers as Threads
+    from s2cd.networks.registry import Compute
 
     request = Request(
         before,
@@ -57,11 +73,12 @@ def detect(
         output,
         probability,
         model,
+        Compute(device, precision),
         threshold,
         split(bands),
         block_size,
         overwrite,
-        Workers(workers),
+        Threads(workers, scheduler),
     )
     with progress("detecting change", quiet) as report:
         summary = detect_files(request, report)
@@ -75,3 +92,44 @@ def detect(
         f"{summary['observed_fraction']:.1%} observed; model {summary['model']}, "
         f"bands {' '.join(summary['bands'])}"
     )
+
+
+def _models(context: typer.Context) -> None:
+    """The detectors at hand, and what a checkpoint says of itself."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+def list_models(json: Json = False) -> None:
+    """List the built-in detectors; any checkpoint file is one too."""
+    from s2cd.networks.registry import BUILT_IN
+
+    if json:
+        print_json({"models": dict(BUILT_IN)})
+        return
+    for name, text in BUILT_IN.items():
+        typer.echo(f"{name:<12} {text}")
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="A detector by name, or a checkpoint file.")],
+    json: Json = False,
+) -> None:
+    """Say what a detector is, and how it is to be used."""
+    from s2cd.networks.registry import BUILT_IN, checkpoint_path
+
+    if model in BUILT_IN:
+        facts: dict[str, object] = {"model": model, "description": BUILT_IN[model]}
+    else:
+        from dataclasses import asdict
+
+        from s2cd.networks.checkpoint import read_spec, sha256_of
+
+        path = checkpoint_path(model)
+        facts = {"model": path.stem, "sha256": sha256_of(path), **asdict(read_spec(path))}
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        text = " ".join(value) if isinstance(value, tuple) else value
+        typer.echo(f"{name:<14} {text}")

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from s2cd.errors import S2cdError
 
 
 class _Line(logging.Formatter):
@@ -38,6 +40,39 @@ def _quiet(value: bool) -> None:
         show(logging.ERROR)
 
 
+def _config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take options from a TOML file: at its top, or in a table named as the command."""
+    if path is None or context.resilient_parsing:
+        return path
+    import tomllib
+
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise S2cdError(f"{path} cannot be read as TOML: {' '.join(str(e).split())}") from e
+    own = values.pop(context.info_name or "", {})
+    flat = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    context.default_map = _known(context, path, {**flat, **own})
+    return path
+
+
+def _known(context: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Options by the names of their parameters; refuse what the command does not have."""
+    names = {
+        word.lstrip("-"): parameter.name
+        for parameter in context.command.params
+        for word in parameter.opts
+        if word.startswith("--") and parameter.name != "config"
+    }
+    if strange := [key for key in values if key not in names]:
+        raise S2cdError(
+            f"{path}: {context.info_name} has no option {strange[0]!r}. It has "
+            f"{', '.join(sorted(names))}"
+        )
+    joined = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in values.items()}
+    return {str(names[key]): value for key, value in joined.items()}
+
+
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", callback=_verbose, help="Say what is done, step by step.")
 ]
@@ -55,6 +90,23 @@ Bands = Annotated[
         help="Bands to use, such as B02,B03,B04,B08 or blue,green,red,nir; for a raster without "
         "band names: what its bands are, in their order.",
     ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Address of a running dask scheduler, tcp://HOST:PORT."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_config,
+        is_eager=True,
+        help="A TOML file with options by their long names; the command line wins.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="Where networks run: auto, cpu or cuda.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Threads; all processors by default.")
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 

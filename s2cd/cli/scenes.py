@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from s2cd.cli.options import Bands, Output, Overwrite, Quiet, Verbose, say, split
+from s2cd.cli.options import Bands, Config, Output, Overwrite, Quiet, Verbose, say, split
 
 GROUP = "1. Scenes: one date on one grid"
 
@@ -26,6 +26,7 @@ def stack(
     resampling: Annotated[
         str, typer.Option(help="How 20 m bands are brought to 10 m: cubic, bilinear, nearest.")
     ] = "cubic",
+    config: Config = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quiet: Quiet = False,

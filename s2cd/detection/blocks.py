@@ -20,7 +20,7 @@ STEPS = 200
 """Stored value of a probability of 1: steps of 0.5 %."""
 BLOCK = 1024
 """Usual height and width of a block, in pixels."""
-_BATCH = 4
+BATCH = 4
 """Windows in a batch: more gain nothing on a CPU, where malloc's page faults dominate."""
 
 
@@ -82,8 +82,8 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
     corners = [(r * core, c * core) for r in range(rows) for c in range(columns)]
     useful = seen.valid[inner, inner]
     corners = [(y, x) for y, x in corners if useful[y : y + core, x : x + core].any()]
-    for start in range(0, len(corners), _BATCH):
-        batch = corners[start : start + _BATCH]
+    for start in range(0, len(corners), BATCH):
+        batch = corners[start : start + BATCH]
         before, after = (
             np.stack([date[:, y : y + lattice.window, x : x + lattice.window] for y, x in batch])
             for date in (seen.before, seen.after)

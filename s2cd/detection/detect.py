@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from s2cd.detection.journal import Journal, Plan, held_journal
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector, Frozen
-from s2cd.networks.registry import DEFAULT, find_detector
+from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.output import check_writable
 from s2cd.scenes.pair import Pair, make_pair
 from s2cd.scenes.stack import open_stack
@@ -55,7 +55,8 @@ class Request:
         after: The later stack.
         change: The map to write.
         probability: The map of probabilities to write, where one is wanted.
-        model: A detector by name.
+        model: A detector by name, or a checkpoint by its path.
+        compute: What networks compute on.
         threshold: Probabilities from here on are change; the model's own by default.
         bands: Bands to use, or what the bands of rasters without names are.
         block: About how many pixels a block is high and wide.
@@ -68,6 +69,7 @@ class Request:
     change: Path
     probability: Path | None = None
     model: str = DEFAULT
+    compute: Compute = field(default_factory=Compute)
     threshold: float | None = None
     bands: tuple[str, ...] | None = None
     block: int = BLOCK
@@ -119,7 +121,8 @@ def detect(
     import dask.array as da
     from dask import delayed
 
-    pair, detector = make_pair(before, after), find_detector(model)
+    detector = find_detector(model)
+    pair = make_pair(before, after, detector.bands)
     cut = _threshold(threshold, detector)
     frozen, lattice = detector.fit(pair), lattice_of(detector)
     size = lattice.block_size()
@@ -131,7 +134,7 @@ def detect(
             rows.append([])
         rows[-1].append(da.from_delayed(task, shape, np.uint8))
     coords: dict[str, Any] = dict(xr_coords(pair.geobox, always_yx=True))
-    tags = _tags(detector, frozen, cut, (before, after))
+    tags = _tags(detector, frozen, cut, pair)
     return xr.DataArray(da.block(rows), dims=("y", "x"), coords=coords, attrs=tags)
 
 
@@ -146,7 +149,8 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     """
     clock = _Clock()
     dates = open_stack(request.before, request.bands), open_stack(request.after, request.bands)
-    pair, detector = make_pair(*dates), find_detector(request.model)
+    detector = find_detector(request.model, request.compute)
+    pair = make_pair(*dates, detector.bands)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)
     _check_results(request, plan)
@@ -156,7 +160,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
         clock.lap("predict")
-        tags = _tags(detector, frozen, cut, dates)
+        tags = _tags(detector, frozen, cut, pair)
         tally = _translate(journal, request, pair, (cut, tags))
         clock.lap("write")
     return _summary(request, detector, cut, tally, (pair, clock.seconds))
@@ -181,7 +185,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
     fingerprint = {
         "inputs": [_identity(path) for path in (request.before, request.after)],
         "bands": pair.bands,
-        "model": [detector.name, detector.sha256],
+        "model": [detector.name, detector.sha256, request.compute.precision],
         "threshold": threshold,
         "results": [path.name for path in request.results],
         "version": __version__,
@@ -273,9 +277,7 @@ def _translate(
     return tally
 
 
-def _tags(
-    detector: Detector, frozen: Frozen, threshold: float, dates: Sequence[xr.DataArray]
-) -> dict[str, str]:
+def _tags(detector: Detector, frozen: Frozen, threshold: float, pair: Pair) -> dict[str, str]:
     """What a map says of itself: no clock, host or path, so that equal inputs give equal bytes."""
     from s2cd import __version__
 
@@ -283,11 +285,12 @@ def _tags(
         "MODEL": detector.name,
         "MODEL_SHA256": detector.sha256 or "none: it has no weights",
         "THRESHOLD": f"{threshold:g}",
+        "BANDS": " ".join(pair.bands),
         "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
         "FIT": json.dumps(frozen.numbers()),
         "S2CD_VERSION": __version__,
     }
-    for role, date in zip(("BEFORE", "AFTER"), dates, strict=True):
+    for role, date in (("BEFORE", pair.before), ("AFTER", pair.after)):
         tags[role] = str(date.attrs.get("source", "an array"))
         for key in ("SENSING_TIME", "PRODUCT"):
             if key in date.attrs:

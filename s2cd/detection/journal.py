@@ -122,7 +122,7 @@ def held_journal(result: Path, plan: Plan) -> Iterator[Journal]:
     Raises:
         S2cdError: where another process holds it.
     """
-    folder = result.with_name(f".{result.name}.s2cd")
+    folder = result.absolute().with_name(f".{result.name}.s2cd")
     journal = Journal(folder, plan)
     with write_errors(result):
         folder.mkdir(exist_ok=True)

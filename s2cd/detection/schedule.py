@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2cd.errors import S2cdError
+from s2cd.networks.runtime import share_processors
 
 Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -62,7 +63,9 @@ def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
     import rasterio
 
     count = workers.count
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), ThreadPoolExecutor(count) as pool:
+    processors = len(os.sched_getaffinity(0))
+    pool = ThreadPoolExecutor(count, "block", share_processors, (count, processors))
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), pool:
         yield pool, count
 
 

@@ -7,6 +7,12 @@ from numpy.typing import NDArray
 
 from s2cd.scenes.pair import Pair
 
+NOTHING_VALID = (
+    "No pixel has data in both dates (no data, clouds or no overlap). "
+    "Choose other dates or a larger area"
+)
+"""Why a detector can learn nothing from a pair."""
+
 
 class Frozen(Protocol):
     """A detector that has learned from a pair; it can be pickled and is never changed."""
@@ -32,6 +38,7 @@ class Detector(Protocol):
     Attributes:
         name: What the user calls it.
         sha256: Of its weights; None without.
+        bands: The bands it takes, in this order; None where any will do.
         window: Height and width of the windows it takes, in pixels.
         halo: Pixels at each side of a window whose score is not to be used.
         threshold: Scores from here on are change.
@@ -42,6 +49,8 @@ class Detector(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def sha256(self) -> str | None: ...  # noqa: D102
+    @property
+    def bands(self) -> tuple[str, ...] | None: ...  # noqa: D102
     @property
     def window(self) -> int: ...  # noqa: D102
     @property

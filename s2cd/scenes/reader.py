@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class RasterReader:
 
     def __init__(self, header: Header, masked: int, dtype: np.dtype[Any] | None = None) -> None:
         self.header = header
+        self.location = header.path.absolute()  # workers elsewhere have another current folder
         self.masked = masked if header.qa_index is not None else 0
         self.dtype = dtype or np.dtype("float32")
         self.shape = (len(header.indexes), *header.geobox.shape)
@@ -74,7 +76,7 @@ class RasterReader:
     def _reflectance(self, indexes: list[int], window: Any) -> NDArray[Any]:
         from rasterio.errors import RasterioError
 
-        source = _handle(self.header, self.version)
+        source = _handle(self.location, self.version)
         try:
             raw = source.read(indexes, window=window)
             if self.dtype != np.float32:
@@ -103,16 +105,16 @@ class RasterReader:
         return hidden
 
 
-def _handle(header: Header, version: tuple[int, int]) -> Any:
+def _handle(path: Path, version: tuple[int, int]) -> Any:
     """This thread's open handle of a raster; refused where the file has changed since."""
     handles: dict[Any, Any] = _OPEN.__dict__.setdefault("handles", {})
-    key = (str(header.path), version, os.getpid())
+    key = (str(path), version, os.getpid())
     if key not in handles:
-        source = open_raster(header.path)
-        status = header.path.stat()
+        source = open_raster(path)
+        status = path.stat()
         if (status.st_size, status.st_mtime_ns) != version:
             source.close()
-            raise S2cdError(f"{header.path} changed while it was read. Start again")
+            raise S2cdError(f"{path} changed while it was read. Start again")
         while len(handles) >= _MOST_OPEN:
             handles.pop(next(iter(handles))).close()
         handles[key] = source

@@ -78,6 +78,7 @@ class Cva:
 
     name = "cva"
     sha256 = None
+    bands = None
     window = 256 + 2 * REACH
     halo = REACH
     threshold = 0.5

@@ -95,6 +95,7 @@ class IrMad:
 
     name = "irmad"
     sha256 = None
+    bands = None
     window = 256 + 2 * REACH
     halo = REACH
     threshold = 0.5

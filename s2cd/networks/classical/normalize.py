@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
+from s2cd.networks.detector import NOTHING_VALID
 from s2cd.scenes.pair import Pair, Window
 
 NOISE = 1e-3
@@ -43,10 +44,7 @@ def learnable(pair: Pair, margin: int) -> list[Window]:
     """
     if windows := list(pair.sample(margin)):
         return windows
-    raise S2cdError(
-        "No pixel has data in both dates (no data, clouds or no overlap). "
-        "Choose other dates or a larger area"
-    )
+    raise S2cdError(NOTHING_VALID)
 
 
 def fit_normals(windows: list[Window], normalize: bool) -> Normals:

@@ -106,6 +106,7 @@ class PcaKmeans:
 
     name = "pca-kmeans"
     sha256 = None
+    bands = None
     window = 256 + 4 * (_BLOCK // 2)
     halo = 2 * (_BLOCK // 2)
     threshold = 0.5

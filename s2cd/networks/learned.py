@@ -1,0 +1,116 @@
+"""Networks as detectors: the two steps of every detector, for a checkpoint."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.errors import S2cdError
+from s2cd.networks.checkpoint import read_spec, sha256_of
+from s2cd.networks.detector import NOTHING_VALID
+from s2cd.networks.inputs import Statistics, network_input, statistics_of
+from s2cd.networks.runtime import check_precision, choose_device, network_at, probabilities
+from s2cd.networks.spec import Spec
+from s2cd.scenes.pair import Pair
+
+
+@dataclass(frozen=True)
+class FrozenNetwork:
+    """A network with the statistics of one pair; it is sent by its path, and loads itself."""
+
+    path: str
+    sha256: str
+    device: str
+    precision: str
+    statistics: Statistics | None
+
+    def predict(
+        self, before: NDArray[np.float32], after: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Probabilities (n, height, width) of windows (n, band, height, width)."""
+        network = network_at(self.path, self.sha256, self.device)
+        return probabilities(network, network_input(before, after, self.statistics), self.precision)
+
+    def numbers(self) -> dict[str, Any]:
+        """What was learned, fit for JSON."""
+        return {"statistics": None if self.statistics is None else asdict(self.statistics)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A checkpoint as a detector; made by `open_network`."""
+
+    path: Path
+    sha256: str
+    spec: Spec
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands it takes, in this order."""
+        return self.spec.bands
+
+    @property
+    def window(self) -> int:
+        """Height and width of a window, in pixels."""
+        return self.spec.window
+
+    @property
+    def halo(self) -> int:
+        """Pixels at each side of a window that are not used."""
+        return self.spec.halo
+
+    @property
+    def threshold(self) -> float:
+        """Probabilities from here on are change."""
+        return self.spec.threshold
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a score is a probability."""
+        return self.spec.calibrated
+
+    def fit(self, pair: Pair) -> FrozenNetwork:
+        """Learn the statistics of each date and band, where the network is normalised by them.
+
+        Raises:
+            S2cdError: where no pixel is valid in both dates, or the weights cannot be loaded.
+        """
+        statistics = None
+        if self.spec.normalization == "zscore":
+            statistics = statistics_of(pair.sample(0), len(pair.bands))
+            if statistics is None:
+                raise S2cdError(NOTHING_VALID)
+        return self._frozen(statistics)
+
+    def restore(self, numbers: dict[str, Any]) -> FrozenNetwork:
+        """The frozen network that gave these numbers."""
+        learned = numbers["statistics"]
+        if learned is None:
+            return self._frozen(None)
+        mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
+        return self._frozen(Statistics(mean, std))
+
+    def _frozen(self, statistics: Statistics | None) -> FrozenNetwork:
+        network_at(str(self.path), self.sha256, self.device)
+        return FrozenNetwork(str(self.path), self.sha256, self.device, self.precision, statistics)
+
+
+def open_network(path: Path, device: str = "auto", precision: str = "fp32") -> Network:
+    """A checkpoint as a detector; its weights are loaded when it is first needed.
+
+    Raises:
+        S2cdError: where the file is no checkpoint, or the device or precision cannot be had.
+    """
+    spec = read_spec(path)
+    chosen = choose_device(device)
+    check_precision(precision, chosen)
+    return Network(path.resolve(), sha256_of(path), spec, chosen, precision)

@@ -1,0 +1,108 @@
+"""Where and how networks run: the processor is asked, never assumed."""
+
+import logging
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.errors import S2cdError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16")
+
+
+@cache
+def has_native_bf16(device: str) -> bool:
+    """Whether the device computes in bfloat16 itself: elsewhere it is ten times slower than fp32.
+
+    On x86 that takes AVX512-BF16 or AMX; the flags are read from the kernel, since libraries also
+    report the emulation as support.
+    """
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def choose_device(asked: str) -> str:
+    """``cpu`` or ``cuda`` for what the user asked.
+
+    Raises:
+        S2cdError: where cuda was asked for and there is none.
+    """
+    import torch
+
+    if asked not in DEVICES:
+        raise S2cdError(f"There is no device {asked!r}. Name one of {', '.join(DEVICES)}")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise S2cdError("No CUDA device can be used here. Give --device cpu")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse bf16 where it would be emulated.
+
+    Raises:
+        S2cdError: naming the way out.
+    """
+    if precision not in PRECISIONS:
+        raise S2cdError(f"There is no precision {precision!r}. Name one of {', '.join(PRECISIONS)}")
+    if precision == "bf16" and not has_native_bf16(device):
+        raise S2cdError(
+            "This processor has no bfloat16 of its own (AVX512-BF16 or AMX), and its emulation is "
+            "ten times slower. Leave --precision at fp32"
+        )
+
+
+def share_processors(workers: int, processors: int) -> None:
+    """Let each of several worker threads compute with its share of the processors."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(max(1, processors // workers))
+
+
+@lru_cache(maxsize=2)
+def network_at(path: str, sha256: str, device: str) -> "torch.nn.Module":
+    """The network of a checkpoint, loaded once a process.
+
+    Raises:
+        S2cdError: where the file is no longer what it was.
+    """
+    import torch
+
+    from s2cd.networks.checkpoint import load_network, sha256_of
+
+    if sha256_of(Path(path)) != sha256:
+        raise S2cdError(f"{path} changed while it was used. Start again")
+    network: Any = load_network(Path(path)).to(device)
+    return network.to(memory_format=torch.channels_last)
+
+
+def probabilities(
+    network: "torch.nn.Module", dates: NDArray[np.float32], precision: str
+) -> NDArray[np.float32]:
+    """Probabilities of change (n, height, width) of a batch (n, 2, band, height, width)."""
+    import torch
+
+    device: Any = next(network.parameters()).device
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        logits = network(torch.from_numpy(dates).to(device))
+        return torch.sigmoid(logits[:, 0].float()).cpu().numpy()
