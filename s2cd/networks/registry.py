@@ -10,6 +10,8 @@ DEFAULT = "default"
 """The name of whatever serves best without a choice."""
 BUILT_IN = {
     "cva": "change vector analysis, smoothed, under Otsu's threshold (Malila 1980); no weights",
+    "pca-kmeans": "blocks of the difference in two clusters (Celik 2009); no weights",
+    "irmad": "iteratively reweighted differences of variates (Nielsen 2007); no weights",
 }
 
 
@@ -27,10 +29,14 @@ def find_detector(name: str, compute: Compute | None = None) -> Detector:
     Raises:
         S2cdError: where there is none, or the file is no checkpoint.
     """
-    from s2cd.networks.classical import Cva
+    from s2cd.networks.classical import Cva, IrMad, PcaKmeans
 
     if name in (DEFAULT, "cva"):
         return Cva()
+    if name == "pca-kmeans":
+        return PcaKmeans()
+    if name == "irmad":
+        return IrMad()
     path = checkpoint_path(name)
     from s2cd.networks.learned import open_network
 
