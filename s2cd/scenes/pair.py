@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.errors import NoOverlapError, S2cdError
 from s2cd.scenes.bands import DEFAULT_BANDS, band_names
-from s2cd.scenes.grid import ground_extent, paste, regrid, source_window, tiles, whole_offset
+from s2cd.scenes.grid import ground_extent, meet, paste, regrid, tiles, whole_offset
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,15 @@ def make_pair(
     """
     chosen = list(_common_bands(before, after, bands))
     _check_meeting(before, after)
-    return Pair(before.sel(band=chosen), after.sel(band=chosen), before.odc.geobox)
+    return Pair(_only(before, chosen), _only(after, chosen), before.odc.geobox)
+
+
+def _only(date: xr.DataArray, bands: list[str]) -> xr.DataArray:
+    """Some bands of a date; itself where these are all, since dask reads windows of it then.
+
+    (A choice of bands between the file and the window keeps dask from reading less than a chunk.)
+    """
+    return date if [str(b) for b in date.band.values] == bands else date.sel(band=bands)
 
 
 def _common_bands(
@@ -157,19 +165,14 @@ def _check_meeting(before: xr.DataArray, after: xr.DataArray) -> None:
         if one.shape != other.shape or one.affine != other.affine:
             raise NoOverlapError(
                 f"Without a CRS both dates must have one size: before has {ground_extent(one)}, "
-                f"after {ground_extent(other)}"
+                f"after {ground_extent(other)}. Cut them to one size, or georeference both"
             )
         return
-    if not _meet(one, other):
+    if not meet(other, one, ("after", "before")):
         raise NoOverlapError(
             f"The two dates do not meet: before covers {ground_extent(one)}, after covers "
             f"{ground_extent(other)}. Choose images of one place"
         )
-
-
-def _meet(one: GeoBox, other: GeoBox) -> bool:
-    ys, xs = source_window(other, one, slice(0, one.shape[0]), slice(0, one.shape[1]), around=0)
-    return ys.stop > ys.start and xs.stop > xs.start
 
 
 def _grown(pixels: slice, margin: int) -> slice:
