@@ -82,7 +82,7 @@ def sync(path: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks or a closing full stop; GDAL's own, where it has one."""
+    """An error's message, or GDAL's own behind it, without line breaks or a closing full stop."""
     if "See previous exception" in str(error) and error.__cause__ is not None:
         return one_line(error.__cause__)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

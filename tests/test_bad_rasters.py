@@ -4,18 +4,17 @@ The law is in `obey`. Cases are drawn by hypothesis, always the same ones; with 
 others are drawn, N of each kind.
 """
 
+import logging
 import os
 import re
 import resource
 import signal
 import tempfile
-import logging
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 import rasterio
 from affine import Affine
 from conftest import ORIGIN, UTM, landscape
@@ -25,7 +24,6 @@ from rasterio.control import GroundControlPoint
 from typer.testing import CliRunner
 
 from s2cd.cli.app import app
-from s2cd.scenes.header import NotGeoreferencedWarning
 
 NAMES = ("B02", "B03", "B04", "B08")
 PLACE = Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1])
@@ -76,8 +74,8 @@ def good(path, number=0, count=4):
 
 SIZES = st.sampled_from([(40, 52), (40, 52), (40, 52), (1, 1), (1, 300), (300, 1), (7, 3)])
 DTYPES = st.sampled_from(
-    ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32"]
-    + ["float64", "complex64", "complex_int16", "complex128"]
+    "uint8 int8 uint16 int16 uint32 int32 uint64 int64 float32 float64 "
+    "uint16 int16 float32 float64 complex64 complex_int16 complex128".split()
 )
 HUGE = [np.nan, np.inf, -np.inf, 3e38, -3.4028234663852886e38, 1e300, -1e300, 1e-40, 0, 9.97e36]
 NODATA = st.one_of(
@@ -315,7 +313,9 @@ def crafted(count=4):
     indexes = range(1, count + 1)
     self_loop = vrt((40, 52), [vrt_band(i, "odd.tif") for i in indexes])
     missing = vrt((40, 52), [vrt_band(i, "nowhere.tif") for i in indexes])
-    mixed = [vrt_band(i, "base.tif", t) for i, t in zip(indexes, ["UInt16", "Float32"] * 2)]
+    mixed = [
+        vrt_band(i, "base.tif", t) for i, t in zip(indexes, ["UInt16", "Float32"] * 2, strict=False)
+    ]
     text = {
         "self": self_loop,
         "missing": missing,
@@ -418,8 +418,8 @@ def obey(folder, words, out, like):
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     after = tree(folder)
-    folders = {p.name for p in folder.rglob("*") if p.is_dir()}
-    assert folders <= {"bands"}, folders
+    folders = {p.name for p in folder.iterdir() if p.is_dir()}
+    assert folders <= {"bands", "before", "after"}, folders
     assert past_python == [""], past_python
     assert "Traceback" not in done.output, done.output
     if done.exit_code == 0:
@@ -435,11 +435,10 @@ def obey(folder, words, out, like):
     notes = r"(\S+: )?(no metadata, )?assumed: |bands in both dates: "
     assert all(re.match(notes, line) or "assumed" in line for line in lines[:-1]), done.stderr
     line = errors[0]
-    assert re.search(r"odd\.tif|\bbefore\b|\bafter\b|dates|_B0[235]\.tif", line), line
+    assert re.search(r"odd\.tif|\bbefore\b.*\bafter\b|dates|the other has|_B0[235]\.tif", line), (
+        line
+    )
     assert re.search(r"[.?;] [A-Z]|: `", line) and len(line) < 1500, line
-    if os.environ.get("S2CD_FUZZ_SAY"):
-        with open("/tmp/fz/said.txt", "a") as file:
-            file.write(line.replace(str(folder), "") + "\n")
 
 
 def same_grid(out, like):
@@ -456,11 +455,12 @@ def same_grid(out, like):
 
 
 def rasters(count=4):
-    return st.one_of(odd_raster(), damaged(count), crafted(count), odd_raster())
+    odd = odd_raster(None if count > 1 else count)
+    return st.one_of(odd, damaged(count), crafted(count), odd)
 
 
 def made(make, path):
-    """Whether GDAL lets the raster be made at all."""
+    """Whether GDAL lets the raster be made at all; a VRT and such get their sources beside them."""
     try:
         make(path)
     except (rasterio.errors.RasterioError, ValueError, OverflowError, TypeError, OSError):
@@ -469,66 +469,51 @@ def made(make, path):
 
 
 def try_detect(makes, bands):
+    """Run detect on two dates in folders of their own; None stands for a sound one."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = []
-        for make, role in zip(makes, ("odd.tif", "odd.tif"), strict=True):
+        dates = [Path(name) / role / "odd.tif" for role in ("before", "after")]
+        for make, path in zip(makes, dates, strict=True):
+            path.parent.mkdir()
             if make is None:
-                paths.append(folder / "good.tif")
-                good(paths[-1], 1)
-                continue
-            (place := folder / f"in{len(paths)}").mkdir()
-            paths.append(place / role)
-            if not made(make, paths[-1]):
+                good(path, 1)
+            elif not made(make, path):
                 return
-        inner = [p.parent.name for p in paths if p.parent != folder]
-        for place in inner:
-            for file in (folder / place).iterdir():
-                target = file.name if len(inner) == 1 else f"{place}_{file.name}"
-                file.rename(folder / target)
-            (folder / place).rmdir()
-        if len(inner) == 2:
-            paths = [folder / f"{p.parent.name}_{p.name}" for p in paths]
-        else:
-            paths = [folder / p.name for p in paths]
-        out = folder / "out" / "c.tif" if False else folder / "c.tif"
-        words = ["detect", *paths, "-o", out]
-        obey(folder, words + (["--bands", bands] if bands else []), out, paths[0])
+        out = Path(name) / "c.tif"
+        words = ["detect", *dates, "-o", out, *(["--bands", bands] if bands else [])]
+        obey(Path(name), words, out, dates[0])
 
 
 BANDS = st.sampled_from([None, None, None, "B02,B03,B04,B08", "red,nir", "B02"])
 
 
-@cases(150)
+@cases(120)
 @given(rasters(), BANDS)
 def test_detect_takes_or_refuses_any_first_date(make, bands):
     try_detect((make, None), bands)
 
 
-@cases(150)
+@cases(120)
 @given(rasters(), BANDS)
 def test_detect_takes_or_refuses_any_second_date(make, bands):
     try_detect((None, make), bands)
 
 
-@cases(50)
+@cases(110)
 @given(odd_raster(), BANDS, st.one_of(st.none(), odd_raster()))
 def test_detect_takes_or_refuses_any_two_dates(make, bands, other):
     try_detect((make, other or make), bands)
 
 
 @cases(150)
-@given(st.one_of(odd_raster(count=1), damaged(1), crafted(1)), st.sampled_from(["B02", "B03", "B05"]))
+@given(rasters(1), st.sampled_from(["B02", "B03", "B05"]))
 def test_stack_takes_or_refuses_any_band_file(make, band):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "bands"
         folder.mkdir()
-        if not made(make, folder / "odd.tif"):
+        if not made(make, folder / f"x_{band}.tif"):
             return
         for other in {"B02", "B03", "B05"} - {band}:
             write(folder / f"x_{other}.tif", dn(count=1), nodata=0)
-        odd = (folder / "odd.tif").rename(folder / f"x_{band}.tif")
         out = Path(name) / "s.tif"
         words = ["stack", folder, "-o", out, "--bands", "B02,B03,B05"]
         obey(Path(name), words, out, folder / "x_B02.tif")
-        del odd

@@ -19,19 +19,24 @@ from s2cd.errors import S2cdError, UsageError
 def _deaf_to_garbled_names() -> Iterator[None]:
     """Print nothing where rasterio cannot log what GDAL says of a name that is not UTF-8.
 
-    (Its callback has no way to raise; the error itself is raised where GDAL was called.)
+    Its callback has no way to raise, so Cython prints the failure, by both of these hooks; what
+    GDAL found is raised where GDAL was called.
     """
-    usual = sys.unraisablehook
+    usual = sys.excepthook, sys.unraisablehook
 
-    def hook(unraisable: Any) -> None:
+    def silent(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not isinstance(error, UnicodeDecodeError):
+            usual[0](kind, error, trace)
+
+    def unraised(unraisable: Any) -> None:
         if unraisable.object != "rasterio._env.log_error":
-            usual(unraisable)
+            usual[1](unraisable)
 
-    sys.unraisablehook = hook
+    sys.excepthook, sys.unraisablehook = silent, unraised
     try:
         yield
     finally:
-        sys.unraisablehook = usual
+        sys.excepthook, sys.unraisablehook = usual
 
 
 class S2cdGroup(TyperGroup):

@@ -231,7 +231,8 @@ def _check_crs(geobox: GeoBox, path: Path) -> None:
             f"{path} has a CRS that is neither geographic nor projected. Reproject it: gdalwarp"
         )
     box = geobox.boundingbox
-    if geobox.crs.geographic and (max(-box.bottom, box.top) > 101 or box.right - box.left > 721):  # in grads too
+    farthest, around = max(-box.bottom, box.top), box.right - box.left
+    if geobox.crs.geographic and (farthest > 101 or around > 721):  # a pole is at 100 grads
         raise S2cdError(
             f"{path} has a CRS in degrees, but reaches from {box.bottom:g} to {box.top:g} north. "
             "Set the CRS that its coordinates are in: gdal_edit.py -a_srs"
