@@ -15,7 +15,8 @@ from odc.geo.geobox import GeoBox
 from s2cd.detection.blocks import BLOCK, NOT_OBSERVED, STEPS, Block, blocks
 from s2cd.errors import S2cdError
 from s2cd.output import completed, publish, write_errors
-from s2cd.scenes.header import grid_of, reading
+from s2cd.scenes.header import grid_of
+from s2cd.scenes.raster import reading
 
 CHANGED = 1
 _COLOURS = {0: (238, 238, 232, 255), CHANGED: (214, 24, 32, 255), NOT_OBSERVED: (0, 0, 0, 0)}
@@ -76,15 +77,16 @@ def plain_raster(
     plain = temporary.with_name(f"{temporary.name}.tif")
     profile = _profile(raster.geobox)
     try:
-        with rasterio.open(plain, "w", **profile) as target:
-            _describe(target, raster)
+        with write_errors(raster.path):  # within, so that a full disk still is full
+            with rasterio.open(plain, "w", **profile) as target:
+                _describe(target, raster)
 
-            def write(block: Block, values: NDArray[np.uint8]) -> None:
-                place = Window.from_slices(block.ys, block.xs)
-                target.write(values, 1, window=place)
+                def write(block: Block, values: NDArray[np.uint8]) -> None:
+                    place = Window.from_slices(block.ys, block.xs)
+                    target.write(values, 1, window=place)
 
-            yield write
-        copy(plain, temporary, driver="COG", **_cog_options(raster))
+                yield write
+            copy(plain, temporary, driver="COG", **_cog_options(raster))
     finally:
         with suppress(FileNotFoundError):
             plain.unlink()

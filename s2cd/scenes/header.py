@@ -1,9 +1,7 @@
 """What a raster says of itself, before a pixel of it is read."""
 
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import hypot
 from pathlib import Path
@@ -11,30 +9,14 @@ from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
 from s2cd.scenes.bands import RGB, band_names, find_band
+from s2cd.scenes.raster import reading
 
-# Rasters without a place are told and handled here. A filter for the whole process, since those
-# of `warnings.catch_warnings` are not safe among threads (rasterio's own leaks this warning).
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-MAX_PIXELS = 100_000 * 100_000
-"""A header that claims more pixels than this in one band is taken for damage."""
-_MAX_RATIO = 33_000
-"""Most bytes of pixels for a byte of a file. Zstandard holds 128 KiB of one value in four bytes;
-other compressions of GeoTIFF, and sparse tiles, do not come near that."""
-_A_SCENE = 11_000 * 11_000
-"""As many pixels are believed of any file: a Sentinel-2 tile without data is small in JPEG 2000."""
-_MAX_BLOCK = 2 << 30
-"""Most bytes that GDAL may have to hold for one block of a file."""
 _FARTHEST = 1e12
 """No coordinate on the ground is larger than this, in whatever unit."""
-_CONTAINERS = (b"\x89HDF", b"CDF")
-"""How HDF5 and netCDF files begin: they hold no band themselves, and the HDF5 library writes to
-standard error what it finds wrong with them."""
 
 
 @dataclass(frozen=True)
@@ -94,92 +76,6 @@ def read_header(path: Path, bands: Sequence[str] | None = None) -> Header:
             tags=dict(source.tags()),
             notes=(*band_notes, *unit_notes),
         )
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[Any]:
-    """An open raster whose header can be believed; what GDAL says of it meanwhile is an S2cdError.
-
-    Raises:
-        S2cdError: where there is no such file, or GDAL cannot read it.
-    """
-    from rasterio.errors import RasterioError
-
-    with gdal(), open_raster(path) as source:
-        try:
-            _check_size(source, path)
-            yield source
-        except UnicodeDecodeError as e:
-            raise S2cdError(f"{path} holds names that are not text. Is it damaged?") from e
-        except (RasterioError, MemoryError) as e:
-            raise S2cdError(
-                f"{path} cannot be read: {one_line(e)}. It is cut short or damaged"
-            ) from e
-
-
-def gdal() -> Any:
-    """A context in which GDAL raises what it has to say, and takes half a picture for an error."""
-    import rasterio
-
-    return rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True)
-
-
-def open_raster(path: Path) -> Any:
-    """Open a raster with rasterio, or say in one line why that cannot be.
-
-    Raises:
-        S2cdError: where there is no such file, or GDAL cannot read it.
-    """
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    if not path.exists():
-        raise S2cdError(f"{path} does not exist. Check the name")
-    if path.is_dir():
-        raise S2cdError(
-            f"{path} is a folder, not a raster. For a product: `s2cd stack {path} -o …`"
-        )
-    try:
-        with path.open("rb") as file:
-            begin = file.read(4)
-        if not begin:
-            raise S2cdError(f"{path} is empty. Fetch or make it again")
-        if begin.startswith(_CONTAINERS):
-            raise S2cdError(f"{path} is HDF5 or netCDF. Make a GeoTIFF of it: gdal_translate")
-        with gdal():
-            return rasterio.open(path)
-    except (RasterioError, OSError, ValueError, MemoryError) as e:
-        raise S2cdError(f"{path} cannot be read as a raster: {one_line(e)}. Is it damaged?") from e
-
-
-def _check_size(source: Any, path: Path) -> None:
-    from rasterio.enums import Interleaving
-
-    if source.count == 0:
-        raise S2cdError(f"{path} holds no raster band. Name one of its subdatasets")
-    pixels = source.height * source.width
-    depth = max(4 if name == "complex_int16" else np.dtype(name).itemsize for name in source.dtypes)
-    there = _bytes_behind(source) if pixels > _A_SCENE else None
-    if pixels > MAX_PIXELS or (there and pixels * source.count * depth > _MAX_RATIO * there):
-        raise S2cdError(
-            f"{path} claims {source.width} x {source.height} pixels, more than "
-            f"{'s2cd reads' if pixels > MAX_PIXELS else 'it can hold'}. Is its header damaged?"
-        )
-    together = source.count if source.interleaving == Interleaving.pixel else 1
-    height, width = max(source.block_shapes, key=lambda shape: shape[0] * shape[1])
-    if height * width * depth * together > _MAX_BLOCK:
-        raise S2cdError(
-            f"{path} stores {width} x {height} pixels as one block, more than can be held. "
-            "Store it in tiles: gdal_translate -co TILED=YES"
-        )
-
-
-def _bytes_behind(source: Any) -> int | None:
-    """Bytes of the files of a raster; None where they cannot be told, as with nested VRT."""
-    own, *others = (Path(name) for name in source.files)
-    if not all(p.is_file() for p in others) or any(p.suffix.lower() == ".vrt" for p in others):
-        return None
-    return sum(p.stat().st_size for p in (own, *others) if p.is_file()) or None
 
 
 def grid_of(source: Any, path: Path) -> GeoBox:

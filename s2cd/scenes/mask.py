@@ -9,7 +9,8 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.grid import regrid, whole_offset
-from s2cd.scenes.header import grid_of, reading
+from s2cd.scenes.header import grid_of
+from s2cd.scenes.raster import reading
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
-from s2cd.scenes.header import Header, gdal, open_raster
+from s2cd.scenes.header import Header
+from s2cd.scenes.raster import gdal, open_raster
 
 _OPEN = threading.local()
 _MOST_OPEN = 4

@@ -15,7 +15,8 @@ from odc.geo.geobox import GeoBox
 from s2cd.errors import S2cdError
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS, band_names, band_of_file
 from s2cd.scenes.grid import ground_extent, meet, regrid, whole_offset
-from s2cd.scenes.header import Header, grid_of, reading
+from s2cd.scenes.header import Header, grid_of
+from s2cd.scenes.raster import reading
 from s2cd.scenes.reader import RasterReader, span
 from s2cd.scenes.stack import CHUNK, SCALE, stack_array
 

@@ -4,6 +4,7 @@ On disk it is what the interface promises: uint16 = reflectance x 10000, 0 = no 
 name, then a QA band of bit flags. Any other raster whose bands can be told is read as well.
 """
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -189,7 +190,10 @@ def _strips(
 
 
 def _check_blocks(path: Path) -> None:
-    """Refuse a GeoTIFF with a tile beyond its end: GDAL may lose the last error of a full disk."""
+    """Refuse a GeoTIFF without a tile, or with one beyond its end, for want of disk space.
+
+    (GDAL may lose the last errors: those of its compressing threads, and when it closes the file.)
+    """
     import rasterio
 
     size = path.stat().st_size
@@ -200,5 +204,5 @@ def _check_blocks(path: Path) -> None:
                     int(source.get_tag_item(f"{key}_{column}_{row}", "TIFF", index) or 0)
                     for key in ("BLOCK_OFFSET", "BLOCK_SIZE")
                 )
-                if offset + length > size:
-                    raise S2cdError(f"{path} was cut short while it was written. Free disk space")
+                if length == 0 or offset + length > size:
+                    raise OSError(errno.ENOSPC, "a tile is missing")
