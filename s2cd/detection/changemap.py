@@ -16,7 +16,7 @@ from s2cd.detection.blocks import BLOCK, NOT_OBSERVED, STEPS, Block, blocks
 from s2cd.errors import S2cdError
 from s2cd.output import completed, publish, write_errors
 from s2cd.scenes.header import grid_of
-from s2cd.scenes.raster import reading
+from s2cd.scenes.raster import gdal, reading
 
 CHANGED = 1
 _COLOURS = {0: (238, 238, 232, 255), CHANGED: (214, 24, 32, 255), NOT_OBSERVED: (0, 0, 0, 0)}
@@ -77,7 +77,7 @@ def plain_raster(
     plain = temporary.with_name(f"{temporary.name}.tif")
     profile = _profile(raster.geobox)
     try:
-        with write_errors(raster.path):  # within, so that a full disk still is full
+        with write_errors(raster.path), gdal():  # within, so that a full disk still is full
             with rasterio.open(plain, "w", **profile) as target:
                 _describe(target, raster)
 

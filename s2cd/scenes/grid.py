@@ -160,6 +160,24 @@ def _resample(
     resampling: str,
 ) -> NDArray[np.float32]:
     """Values on one lattice tile of the target, from ``values``, which lie at ``origin``."""
+    from rasterio.errors import RasterioError
+
+    try:
+        return _reprojected(values, origin, grids, tile, resampling)
+    except RasterioError as e:
+        raise S2cdError(
+            f"Pixels cannot be brought from {grids[0].crs} to {grids[1].crs}: {one_line(e)}. "
+            "Bring the images to one CRS first, such as by gdalwarp -t_srs"
+        ) from e
+
+
+def _reprojected(
+    values: NDArray[np.float32],
+    origin: tuple[slice, slice],
+    grids: tuple[GeoBox, GeoBox],
+    tile: tuple[slice, slice],
+    resampling: str,
+) -> NDArray[np.float32]:
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
 

@@ -19,6 +19,7 @@ from odc.geo.xr import xr_coords
 from s2cd.errors import S2cdError
 from s2cd.output import completed
 from s2cd.scenes.header import Header, read_header
+from s2cd.scenes.raster import gdal
 from s2cd.scenes.reader import RasterReader
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def write_stack(
     import rasterio
 
     profile = _profile(stack)
-    with completed(Path(path), overwrite) as temporary:
+    with completed(Path(path), overwrite) as temporary, gdal():
         with rasterio.open(temporary, "w", **profile) as target:
             _describe(target, [str(b) for b in stack.band.values], tags or {})
             for window, values in _strips(stack, qa, profile["blockysize"]):
@@ -141,6 +142,7 @@ def _bits(flags: Sequence[str]) -> int:
 
 
 def _profile(stack: xr.DataArray) -> dict[str, Any]:
+    """How a stack is stored; in one thread, since GDAL loses the write errors of several."""
     geobox = stack.odc.geobox
     return {
         "driver": "GTiff",
@@ -159,7 +161,6 @@ def _profile(stack: xr.DataArray) -> dict[str, Any]:
         "predictor": 2,
         "interleave": "band",
         "bigtiff": "IF_SAFER",
-        "num_threads": "ALL_CPUS",
     }
 
 
@@ -190,10 +191,7 @@ def _strips(
 
 
 def _check_blocks(path: Path) -> None:
-    """Refuse a GeoTIFF without a tile, or with one beyond its end, for want of disk space.
-
-    (GDAL may lose the last errors: those of its compressing threads, and when it closes the file.)
-    """
+    """Refuse a GeoTIFF without a tile, or with one beyond its end: GDAL may lose the last error."""
     import rasterio
 
     size = path.stat().st_size
