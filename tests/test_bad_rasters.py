@@ -305,7 +305,7 @@ def sparse(path, side, block, count):
     layout = {"tiled": True, "blockxsize": block, "blockysize": block, "SPARSE_OK": "TRUE"}
     usual = {"driver": "GTiff", "crs": UTM, "transform": PLACE}
     with rasterio.open(path, "w", **usual, **shape, **layout) as file:
-        file.descriptions = NAMES[:count]
+        file.descriptions = (NAMES * count)[:count]
 
 
 def crafted(count=4):

@@ -85,7 +85,7 @@ def line_of(done):
 
 SHARES = {
     "stack": (0, 0.1, 0.5, 0.9, 0.98, 0.999, 1.02),
-    "detect": (0, 0.3, 0.6, 0.9, 1, 1.1, 1.3, 1.6, 2, 2.4),
+    "detect": (0, 0.4, 0.8, 1.2, 1.6, 2, 2.4, 2.8, 3.2, 3.6),
     "plot": (0, 0.5, 0.98),
 }
 """Of the space that the results need: beyond 1 where others are written first."""
