@@ -9,6 +9,10 @@ class ResultExistsError(S2cdError):
     """A result is there already and was not to be replaced."""
 
 
+class UnwritableError(S2cdError):
+    """A result could not be written: with more space, the same command succeeds."""
+
+
 class NoOverlapError(S2cdError):
     """Two rasters, or a raster and an area, do not meet on the ground."""
 

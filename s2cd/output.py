@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from s2cd.errors import ResultExistsError, S2cdError
+from s2cd.errors import ResultExistsError, S2cdError, UnwritableError
 
 
 def check_writable(path: Path, overwrite: bool = False) -> None:
@@ -51,18 +51,33 @@ def completed(path: Path, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """Turn what the system says of a failed write of ``path`` into one line."""
+    from rasterio._err import CPLE_BaseError  # what rasterio.shutil.copy raises
     from rasterio.errors import RasterioError
 
     try:
         yield
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise S2cdError(f"The disk is full: {path} was not written. Free space there") from e
-        raise S2cdError(f"{path} cannot be written: {e.strerror or e}. Check its folder") from e
-    except RasterioError as e:
-        raise S2cdError(
+    except (RasterioError, CPLE_BaseError) as e:  # first: some are OSErrors without a number
+        if _is_full(path.parent):
+            raise _full(path) from e
+        raise UnwritableError(
             f"{path} cannot be written: {one_line(e)}. Check the space and the mode of its folder"
         ) from e
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path) from e
+        raise UnwritableError(
+            f"{path} cannot be written: {e.strerror or one_line(e)}. Check its folder"
+        ) from e
+
+
+def _full(path: Path) -> UnwritableError:
+    return UnwritableError(f"The disk is full: {path} was not written. Free space there")
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether a folder's disk holds next to nothing more: GDAL does not say why a write failed."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < 1 << 20
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -82,7 +97,9 @@ def sync(path: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks or a closing full stop."""
+    """An error's message, or GDAL's own behind it, without line breaks or a closing full stop."""
+    if "See previous exception" in str(error) and error.__cause__ is not None:
+        return one_line(error.__cause__)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -10,6 +13,30 @@ from typer.core import TyperGroup
 from s2cd.cli import check, demo, detect, scenes
 from s2cd.cli.options import show
 from s2cd.errors import S2cdError, UsageError
+
+
+@contextmanager
+def _deaf_to_garbled_names() -> Iterator[None]:
+    """Print nothing where rasterio cannot log what GDAL says of a name that is not UTF-8.
+
+    Its callback has no way to raise, so Cython prints the failure, by both of these hooks; what
+    GDAL found is raised where GDAL was called.
+    """
+    usual = sys.excepthook, sys.unraisablehook
+
+    def silent(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not isinstance(error, UnicodeDecodeError):
+            usual[0](kind, error, trace)
+
+    def unraised(unraisable: Any) -> None:
+        if unraisable.object != "rasterio._env.log_error":
+            usual[1](unraisable)
+
+    sys.excepthook, sys.unraisablehook = silent, unraised
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = usual
 
 
 class S2cdGroup(TyperGroup):
@@ -23,7 +50,8 @@ class S2cdGroup(TyperGroup):
         """Run a command: exit 1 for what the user can mend, 2 for usage, 130 for Ctrl-C."""
         show(logging.INFO)
         try:
-            return super().invoke(ctx)
+            with _deaf_to_garbled_names():
+                return super().invoke(ctx)
         except S2cdError as e:
             if os.environ.get("S2CD_DEBUG") == "1":
                 raise

@@ -20,13 +20,25 @@ class _Line(logging.Formatter):
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
+class _Echo(logging.Handler):
+    """Writes to whatever standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
+
+
 def show(level: int) -> None:
-    """Send what the library logs, from this level on, to standard error."""
+    """Send what the library logs, from this level on, to standard error.
+
+    What GDAL and PROJ say goes through rasterio's loggers; the library raises what matters of
+    it, and logging would print the rest where nobody else handles it.
+    """
     logger = logging.getLogger("s2cd")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = _Echo()
         handler.setFormatter(_Line())
         logger.addHandler(handler)
+        logging.getLogger("rasterio").addHandler(logging.NullHandler())
     logger.setLevel(level)
 
 

@@ -14,8 +14,9 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import BLOCK, NOT_OBSERVED, STEPS, Block, blocks
 from s2cd.errors import S2cdError
-from s2cd.output import completed, one_line, publish, write_errors
-from s2cd.scenes.header import grid_of, open_raster
+from s2cd.output import completed, publish, write_errors
+from s2cd.scenes.header import grid_of
+from s2cd.scenes.raster import gdal, reading
 
 CHANGED = 1
 _COLOURS = {0: (238, 238, 232, 255), CHANGED: (214, 24, 32, 255), NOT_OBSERVED: (0, 0, 0, 0)}
@@ -76,15 +77,16 @@ def plain_raster(
     plain = temporary.with_name(f"{temporary.name}.tif")
     profile = _profile(raster.geobox)
     try:
-        with rasterio.open(plain, "w", **profile) as target:
-            _describe(target, raster)
+        with write_errors(raster.path), gdal():  # within, so that a full disk still is full
+            with rasterio.open(plain, "w", **profile) as target:
+                _describe(target, raster)
 
-            def write(block: Block, values: NDArray[np.uint8]) -> None:
-                place = Window.from_slices(block.ys, block.xs)
-                target.write(values, 1, window=place)
+                def write(block: Block, values: NDArray[np.uint8]) -> None:
+                    place = Window.from_slices(block.ys, block.xs)
+                    target.write(values, 1, window=place)
 
-            yield write
-        copy(plain, temporary, driver="COG", **_cog_options(raster))
+                yield write
+            copy(plain, temporary, driver="COG", **_cog_options(raster))
     finally:
         with suppress(FileNotFoundError):
             plain.unlink()
@@ -119,13 +121,8 @@ def read_map(path: Path) -> tuple[NDArray[np.uint8], GeoBox, dict[str, str]]:
     Raises:
         S2cdError: where the file is no map of classes 0 and 1.
     """
-    from rasterio.errors import RasterioError
-
-    with open_raster(path) as source:
-        try:
-            values = source.read(1)
-        except (RasterioError, MemoryError) as e:
-            raise S2cdError(f"{path} cannot be read: {one_line(e)}. Is it cut short?") from e
+    with reading(path) as source:
+        values = source.read(1)
         if not set(np.unique(values).tolist()) <= {0, 1, 255}:
             raise S2cdError(
                 f"{path} is not a change map of 0, 1 and 255. Name one of `s2cd detect`"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import NOT_OBSERVED, STEPS, Block, blocks
-from s2cd.errors import S2cdError
+from s2cd.errors import S2cdError, UnwritableError
 from s2cd.output import write_errors
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def held_journal(result: Path, plan: Plan) -> Iterator[Journal]:
 
 def _can_continue(error: S2cdError) -> bool:
     """Whether the same command can succeed later: a full disk, but not a damaged input."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
+    return isinstance(error, UnwritableError)
 
 
 def _discard(folder: Path) -> None:
@@ -158,7 +158,8 @@ def _discard(folder: Path) -> None:
 def _lock(folder: Path, result: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; a killed process holds nothing."""
     path = folder / "lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with write_errors(result):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from scipy import fft
 
 from s2cd.scenes.grid import resample_from, source_window, tiles
-from s2cd.scenes.pair import RESAMPLING, Pair, read_date
+from s2cd.scenes.pair import RESAMPLING, Pair, only, read_date
 
 WINDOW = 128
 """Height and width of a window, in pixels."""
@@ -115,8 +115,7 @@ def _moved(pair: Pair, shift: NDArray[np.float64]) -> GeoBox:
 def _patches(pair: Pair) -> list[_Patch]:
     """Windows with data in both dates, spread over the scene by a fixed seeded choice."""
     band = next((b for b in _BANDS if b in pair.bands), pair.bands[0])
-    before = pair.before.sel(band=[band])
-    after = pair.after.sel(band=[band])
+    before, after = only(pair.before, [band]), only(pair.after, [band])
     height, width = pair.shape
     size = min(WINDOW, height, width)
     cores = [

@@ -13,12 +13,16 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from s2cd.errors import S2cdError
+from s2cd.output import one_line
 from s2cd.scenes.kernels import Axis, axis, interpolate
 
 TILE = 256
 """Height and width of a lattice tile, in pixels."""
 _MARGIN = 8
 """Source pixels read around what a tile covers: cubic needs two, more where the source is finer."""
+_MOST_FINER = 100
+"""Most pixels of a raster within one of the grid it is brought to; 36 lead from 10 m to 60 m."""
 _SAME = 1e-3
 """Grids that are nowhere further apart than this, in pixels, are one."""
 
@@ -45,6 +49,52 @@ def tiles(ys: slice, xs: slice, size: int = TILE) -> Iterator[tuple[slice, slice
     for top in range(ys.start // size * size, ys.stop, size):
         for left in range(xs.start // size * size, xs.stop, size):
             yield slice(top, top + size), slice(left, left + size)
+
+
+def meet(source: GeoBox, target: GeoBox, names: tuple[str, str]) -> bool:
+    """Whether a raster lies, in part at least, on the grid that it is to be brought to.
+
+    Args:
+        source: The raster's own grid.
+        target: The grid to bring it to.
+        names: What to call the two.
+
+    Raises:
+        S2cdError: where nothing leads from one CRS to the other, or the raster is so much finer
+            that its pixels under one tile of the grid would fill the memory.
+    """
+    from pyproj.exceptions import ProjError
+
+    try:
+        ys, xs = source_window(
+            source, target, slice(0, target.shape[0]), slice(0, target.shape[1]), around=0
+        )
+        finer = _pixels_within_one(source, target)
+    except ProjError as e:
+        raise S2cdError(
+            f"Nothing leads from the CRS of {names[0]} to that of {names[1]}: {one_line(e)}. "
+            "Bring both to one CRS, such as by gdalwarp -t_srs"
+        ) from e
+    if finer > _MOST_FINER and source.shape[0] * source.shape[1] > _MOST_FINER * TILE**2:
+        raise S2cdError(
+            f"A pixel of {names[1]} covers {finer:.0f} of {names[0]}. Bring both to about the same "
+            "pixel size, such as by gdalwarp -tr"
+        )
+    return ys.stop > ys.start and xs.stop > xs.start
+
+
+def _pixels_within_one(source: GeoBox, target: GeoBox) -> float:
+    """The most pixels of ``source`` that a pixel of ``target`` covers, at 25 places."""
+    height, width = target.shape
+    at_y, at_x = (a.ravel() for a in np.mgrid[0 : height - 1 : 5j, 0 : width - 1 : 5j])
+    corners = [_pixels(source, target, at_x + x, at_y + y) for x, y in ((0, 0), (1, 0), (0, 1))]
+    with np.errstate(invalid="ignore", over="ignore"):
+        (ax, ay), (bx, by) = (
+            (corner[0] - corners[0][0], corner[1] - corners[0][1]) for corner in corners[1:]
+        )
+        areas = np.abs(ax * by - ay * bx)
+    seen = areas[np.isfinite(areas)]
+    return float(seen.max()) if seen.size else 0.0
 
 
 def source_window(
@@ -145,9 +195,27 @@ def _warped(
     origin: tuple[slice, slice],
     grids: tuple[GeoBox, GeoBox],
     tile: tuple[slice, slice],
-    resampling: str = "cubic",
+    resampling: str,
 ) -> NDArray[np.float32]:
     """Values (band, rows, columns) on one tile of the target, from ``values`` at ``origin``."""
+    from rasterio.errors import RasterioError
+
+    try:
+        return _reprojected(values, origin, grids, tile, resampling)
+    except RasterioError as e:
+        raise S2cdError(
+            f"Pixels cannot be brought from {grids[0].crs} to {grids[1].crs}: {one_line(e)}. "
+            "Bring the images to one CRS first, such as by gdalwarp -t_srs"
+        ) from e
+
+
+def _reprojected(
+    values: NDArray[np.float32],
+    origin: tuple[slice, slice],
+    grids: tuple[GeoBox, GeoBox],
+    tile: tuple[slice, slice],
+    resampling: str,
+) -> NDArray[np.float32]:
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
 
@@ -201,7 +269,8 @@ def _pixels(
     east, north = target.affine * (x, y)
     if source.crs != target.crs:
         east, north = target.crs.transformer_to_crs(source.crs)(east, north)
-    return ~source.affine * (np.asarray(east), np.asarray(north))
+    with np.errstate(invalid="ignore"):  # PROJ gives infinity for what it cannot place
+        return ~source.affine * (np.asarray(east), np.asarray(north))
 
 
 def _clip(at: NDArray[np.float64], margin: int, size: int) -> slice:

@@ -1,26 +1,22 @@
 """What a raster says of itself, before a pixel of it is read."""
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
 from s2cd.scenes.bands import RGB, band_names, find_band
+from s2cd.scenes.raster import reading
 
-# Rasters without a place are told and handled here. A filter for the whole process, since those
-# of `warnings.catch_warnings` are not safe among threads (rasterio's own leaks this warning).
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-MAX_PIXELS = 200_000 * 200_000
-"""A header that claims more pixels than this in one band is taken for damage."""
+_FARTHEST = 1e12
+"""No coordinate on the ground is larger than this, in whatever unit."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +58,7 @@ def read_header(path: Path, bands: Sequence[str] | None = None) -> Header:
     Raises:
         S2cdError: where it is no raster, or its bands cannot be told.
     """
-    with open_raster(path) as source:
-        _check_size(source, path)
+    with reading(path) as source:
         named = _named_bands(source)
         chosen, band_notes = _choose(source, path, named, bands)
         scale, shift, nodata, unit_notes = _units(source, list(chosen.values()))
@@ -83,54 +78,61 @@ def read_header(path: Path, bands: Sequence[str] | None = None) -> Header:
         )
 
 
-def open_raster(path: Path) -> Any:
-    """Open a raster with rasterio, or say in one line why that cannot be.
-
-    Raises:
-        S2cdError: where there is no such file, or GDAL cannot read it.
-    """
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    if not path.exists():
-        raise S2cdError(f"{path} does not exist. Check the name")
-    if path.is_dir():
-        raise S2cdError(
-            f"{path} is a folder, not a raster. For a product: `s2cd stack {path} -o …`"
-        )
-    if path.stat().st_size == 0:
-        raise S2cdError(f"{path} is empty. Fetch or make it again")
-    try:
-        return rasterio.open(path)
-    except (RasterioError, OSError, ValueError, UnicodeDecodeError) as e:
-        raise S2cdError(f"{path} cannot be read as a raster: {one_line(e)}. Is it damaged?") from e
-
-
-def _check_size(source: Any, path: Path) -> None:
-    if source.count == 0:
-        raise S2cdError(f"{path} holds no raster band. Name one of its subdatasets")
-    if source.height * source.width > MAX_PIXELS:
-        raise S2cdError(
-            f"{path} claims {source.width} x {source.height} pixels, more than s2cd reads. "
-            "Is its header damaged?"
-        )
-
-
 def grid_of(source: Any, path: Path) -> GeoBox:
     """The grid of an open raster.
 
     Raises:
         S2cdError: where its transform or CRS makes no sense.
     """
+    from odc.geo.crs import CRSError as OdcError
+    from pyproj.exceptions import ProjError
+    from rasterio.errors import CRSError
+
     transform = source.transform
-    values = np.array(transform[:6])
-    if not np.isfinite(values).all() or transform.determinant == 0:
+    if not _places(transform, source.shape):
         raise S2cdError(f"{path} has a transform that maps pixels to no place. Repair it in GDAL")
-    crs = source.crs
     try:
-        return GeoBox(source.shape, transform, crs.to_wkt() if crs else None)
-    except Exception as e:  # pyproj and odc-geo raise several unrelated types here
+        crs = source.crs
+        geobox = GeoBox(source.shape, transform, crs.to_wkt() if crs else None)
+    except (CRSError, OdcError, ProjError, ValueError) as e:
         raise S2cdError(f"{path} has a CRS that cannot be read: {one_line(e)}. Set it anew") from e
+    _check_crs(geobox, path)
+    line, turned = 1 in geobox.shape, not geobox.axis_aligned
+    if (geobox.crs is None and (line or turned)) or (line and turned):  # odc-geo would lose it
+        raise S2cdError(
+            f"{path} is a single line of pixels or turned, {'with' if geobox.crs else 'without'} a "
+            "CRS: its place would be lost. Make it north-up, with a CRS: gdalwarp"
+        )
+    return geobox
+
+
+def _places(transform: Any, shape: tuple[int, int]) -> bool:
+    """Whether a transform gives each pixel a place of its own, and none beyond all ground."""
+    if not np.isfinite(transform[:6]).all():
+        return False
+    height, width = shape
+    corners = [transform * corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]
+    farthest = max(abs(value) for corner in corners for value in corner)
+    one, other = hypot(transform.a, transform.d), hypot(transform.b, transform.e)
+    apart = abs(transform.determinant) > 1e-9 * one * other and one * other > 0
+    return bool(apart and 1e-11 * farthest < min(one, other) and farthest < _FARTHEST)
+
+
+def _check_crs(geobox: GeoBox, path: Path) -> None:
+    """Refuse a CRS that places nothing in a plane, or degrees that are none."""
+    if geobox.crs is None:
+        return
+    if not (geobox.crs.geographic or geobox.crs.projected):
+        raise S2cdError(
+            f"{path} has a CRS that is neither geographic nor projected. Reproject it: gdalwarp"
+        )
+    box = geobox.boundingbox
+    farthest, around = max(-box.bottom, box.top), box.right - box.left
+    if geobox.crs.geographic and (farthest > 101 or around > 721):  # a pole is at 100 grads
+        raise S2cdError(
+            f"{path} has a CRS in degrees, but reaches from {box.bottom:g} to {box.top:g} north. "
+            "Set the CRS that its coordinates are in: gdal_edit.py -a_srs"
+        )
 
 
 def _named_bands(source: Any) -> dict[str, int]:
@@ -138,6 +140,8 @@ def _named_bands(source: Any) -> dict[str, int]:
     named: dict[str, int] = {}
     for index, text in enumerate(source.descriptions, start=1):
         name = "QA" if (text or "").strip().upper() == "QA" else find_band(text or "")
+        if name == "QA" and np.dtype(source.dtypes[index - 1]).kind not in "iu":
+            continue
         if name is not None:
             named.setdefault(name, index)
     return named
@@ -182,17 +186,16 @@ def _rgb(source: Any, path: Path) -> tuple[dict[str, int], list[str]]:
 def _has_alpha(source: Any) -> bool:
     from rasterio.enums import ColorInterp
 
-    return ColorInterp.alpha in source.colorinterp
+    # as for GDAL itself, a no-data value comes before an alpha band
+    return ColorInterp.alpha in source.colorinterp and source.nodata is None
 
 
 def _units(source: Any, indexes: list[int]) -> tuple[float, float, float | None, list[str]]:
     """Scale, shift and no-data value of the bands at ``indexes``, and what was assumed."""
     first = indexes[0] - 1
     scale, shift = source.scales[first], source.offsets[first]
-    dtype = np.dtype(source.dtypes[first])
+    dtype = _one_dtype(source, indexes)
     nodata = source.nodata
-    if dtype.kind == "c":
-        raise S2cdError(f"{source.name} holds complex numbers. Give reflectance")
     if (scale, shift) != (1.0, 0.0) and np.isfinite([scale, shift]).all() and scale != 0:
         return scale, shift, nodata, []
     if dtype == np.uint8:
@@ -207,18 +210,22 @@ def _units(source: Any, indexes: list[int]) -> tuple[float, float, float | None,
     return 1.0, 0.0, nodata, ["assumed: values are reflectance"]
 
 
+def _one_dtype(source: Any, indexes: list[int]) -> np.dtype[Any]:
+    """The type of the values of the bands at ``indexes``."""
+    names = sorted({source.dtypes[index - 1] for index in indexes})
+    if any(name.startswith("complex") for name in names):
+        raise S2cdError(f"{source.name} holds complex numbers. Give reflectance")
+    if len(names) > 1:
+        raise S2cdError(
+            f"{source.name} holds bands of several types ({', '.join(names)}). Give them one: "
+            "gdal_translate -ot"
+        )
+    return np.dtype(names[0])
+
+
 def _typical(source: Any, index: int) -> float:
     """Median of the finite values of a band in a coarse look at it; 0 where there is none."""
-    from rasterio.errors import RasterioError
-
-    shape = (min(source.height, 256), min(source.width, 256))
-    try:
-        values = source.read(index, out_shape=shape)
-    except (RasterioError, MemoryError) as e:
-        raise S2cdError(
-            f"{source.name} cannot be read: {one_line(e)}. It is cut short or damaged"
-        ) from e
-    values = values[np.isfinite(values)]
-    if source.nodata is not None:
-        values = values[values != source.nodata]
-    return float(np.median(values)) if values.size else 0.0
+    values = source.read(index, out_shape=(min(source.height, 256), min(source.width, 256)))
+    with np.errstate(over="ignore"):
+        known = np.isfinite(values) & (values != source.nodata)
+        return float(np.median(values[known].astype(np.float64))) if known.any() else 0.0

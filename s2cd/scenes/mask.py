@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
-from s2cd.output import one_line
 from s2cd.scenes.grid import regrid, whole_offset
-from s2cd.scenes.header import grid_of, open_raster
+from s2cd.scenes.header import grid_of
+from s2cd.scenes.raster import reading
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +35,9 @@ def read_label(path: Path, like: GeoBox) -> NDArray[np.uint8]:
 
 
 def _read(path: Path) -> tuple[NDArray[np.generic], GeoBox, float | None]:
-    from rasterio.errors import RasterioError
-
-    with open_raster(path) as source:
+    with reading(path) as source:
         colours = list(range(1, min(source.count, 3) + 1)) if source.count >= 3 else [1]
-        try:
-            values = source.read(colours).max(axis=0)
-        except (RasterioError, MemoryError) as e:
-            raise S2cdError(f"{path} cannot be read: {one_line(e)}. Is it cut short?") from e
-        return values, grid_of(source, path), source.nodata
+        return source.read(colours).max(axis=0), grid_of(source, path), source.nodata
 
 
 def _decode(

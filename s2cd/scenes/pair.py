@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.errors import NoOverlapError, S2cdError
 from s2cd.scenes.bands import DEFAULT_BANDS, band_names
-from s2cd.scenes.grid import ground_extent, paste, regrid, source_window, tiles, whole_offset
+from s2cd.scenes.grid import ground_extent, meet, paste, regrid, tiles, whole_offset
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +126,20 @@ def make_pair(
     """
     chosen = list(_common_bands(before, after, bands))
     _check_meeting(before, after)
-    dates = before.sel(band=chosen), after.sel(band=chosen)
+    dates = only(before, chosen), only(after, chosen)
     return Pair(*dates, before.odc.geobox, after.odc.geobox)
+
+
+def only(date: xr.DataArray, bands: list[str]) -> xr.DataArray:
+    """Some bands of a date, of which windows can still be read.
+
+    A list of bands as an index would keep dask from reading less than a chunk; slices do not.
+    """
+    held = [str(b) for b in date.band.values]
+    if held == bands:
+        return date
+    parts = [date.isel(band=slice(held.index(b), held.index(b) + 1)) for b in bands]
+    return parts[0] if len(parts) == 1 else xr.concat(parts, "band")
 
 
 def _common_bands(
@@ -163,19 +175,14 @@ def _check_meeting(before: xr.DataArray, after: xr.DataArray) -> None:
         if one.shape != other.shape or one.affine != other.affine:
             raise NoOverlapError(
                 f"Without a CRS both dates must have one size: before has {ground_extent(one)}, "
-                f"after {ground_extent(other)}"
+                f"after {ground_extent(other)}. Cut them to one size, or georeference both"
             )
         return
-    if not _meet(one, other):
+    if not meet(other, one, ("after", "before")):
         raise NoOverlapError(
             f"The two dates do not meet: before covers {ground_extent(one)}, after covers "
             f"{ground_extent(other)}. Choose images of one place"
         )
-
-
-def _meet(one: GeoBox, other: GeoBox) -> bool:
-    ys, xs = source_window(other, one, slice(0, one.shape[0]), slice(0, one.shape[1]), around=0)
-    return ys.stop > ys.start and xs.stop > xs.start
 
 
 def _grown(pixels: slice, margin: int) -> slice:

@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
-from s2cd.scenes.header import Header, open_raster
+from s2cd.scenes.header import Header
+from s2cd.scenes.raster import gdal, open_raster
 
 _OPEN = threading.local()
 _MOST_OPEN = 4
+_HIGHEST = 1e6
+"""Values beyond this, either way, are no reflectance: fill values that the file does not declare,
+such as -3.4e38, which would overflow in whatever is computed of them."""
 
 
 def span(key: Any, size: int) -> tuple[slice, Any]:
@@ -78,19 +82,23 @@ class RasterReader:
 
         source = _handle(self.location, self.version)
         try:
-            raw = source.read(indexes, window=window)
-            if self.dtype != np.float32:
-                return raw.astype(self.dtype)
-            hidden = self._hidden(source, raw, window)
+            with gdal():
+                raw = source.read(indexes, window=window)
+                if self.dtype != np.float32:
+                    return raw.astype(self.dtype)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    return self._scaled(raw, self._hidden(source, raw, window))
         except (RasterioError, MemoryError) as e:
             raise S2cdError(
                 f"{self.header.path} cannot be read: {one_line(e)}. It is cut short or damaged"
             ) from e
+
+    def _scaled(self, raw: NDArray[Any], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
         values = raw.astype(np.float32)
         if (self.header.scale, self.header.shift) != (1.0, 0.0):
             values *= np.float32(self.header.scale)
             values += np.float32(self.header.shift)
-        hidden |= ~np.isfinite(values)
+        hidden |= ~(np.abs(values) <= _HIGHEST)
         values[hidden] = np.nan
         return values
 

@@ -14,8 +14,9 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS, band_names, band_of_file
-from s2cd.scenes.grid import ground_extent, regrid, source_window, whole_offset
-from s2cd.scenes.header import Header, grid_of, open_raster
+from s2cd.scenes.grid import ground_extent, meet, regrid, whole_offset
+from s2cd.scenes.header import Header, grid_of
+from s2cd.scenes.raster import reading
 from s2cd.scenes.reader import RasterReader, span
 from s2cd.scenes.stack import CHUNK, SCALE, stack_array
 
@@ -120,10 +121,10 @@ def band_files(folder: Path) -> dict[str, Path]:
 
 def _reader(path: Path, name: str, offset: float) -> RasterReader:
     """A single-band raster of DN as reflectance."""
-    with open_raster(path) as source:
+    with reading(path) as source:
         if source.count != 1:
             raise S2cdError(f"{path} has {source.count} bands, not one. Name a file of one band")
-        if np.dtype(source.dtypes[0]).kind not in "iu":
+        if not re.fullmatch(r"u?int\d+", source.dtypes[0]):
             raise S2cdError(
                 f"{path} holds {source.dtypes[0]}, not whole DN. Use it as a stack instead"
             )
@@ -163,15 +164,11 @@ def _check_place(header: Header, geobox: GeoBox) -> None:
         raise S2cdError(f"{header.path} has no CRS. Georeference it in a GIS")
     if own.crs is not None and geobox.crs is None:
         raise S2cdError(f"{header.path} has a CRS and the 10 m bands have none. Georeference them")
-    if own.crs is not None:
-        ys, xs = source_window(
-            own, geobox, slice(0, geobox.shape[0]), slice(0, geobox.shape[1]), around=0
+    if own.crs is not None and not meet(own, geobox, (str(header.path), "the other bands")):
+        raise S2cdError(
+            f"{header.path} lies elsewhere ({ground_extent(own)}) than the other bands "
+            f"({ground_extent(geobox)}). Leave the files of one place in the folder"
         )
-        if 0 in (ys.stop - ys.start, xs.stop - xs.start):
-            raise S2cdError(
-                f"{header.path} lies elsewhere ({ground_extent(own)}) than the other bands "
-                f"({ground_extent(geobox)}). Leave the files of one place in the folder"
-            )
 
 
 def _said_by_name(folder: Path, path: Path, offset: float) -> dict[str, str]:

@@ -4,6 +4,7 @@ On disk it is what the interface promises: uint16 = reflectance x 10000, 0 = no 
 name, then a QA band of bit flags. Any other raster whose bands can be told is read as well.
 """
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from odc.geo.xr import xr_coords
 from s2cd.errors import S2cdError
 from s2cd.output import completed
 from s2cd.scenes.header import Header, read_header
+from s2cd.scenes.raster import gdal
 from s2cd.scenes.reader import RasterReader
 
 logger = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ def write_stack(
     import rasterio
 
     profile = _profile(stack)
-    with completed(Path(path), overwrite) as temporary:
+    with completed(Path(path), overwrite) as temporary, gdal():
         with rasterio.open(temporary, "w", **profile) as target:
             _describe(target, [str(b) for b in stack.band.values], tags or {})
             for window, values in _strips(stack, qa, profile["blockysize"]):
@@ -140,6 +142,7 @@ def _bits(flags: Sequence[str]) -> int:
 
 
 def _profile(stack: xr.DataArray) -> dict[str, Any]:
+    """How a stack is stored; in one thread, since GDAL loses the write errors of several."""
     geobox = stack.odc.geobox
     return {
         "driver": "GTiff",
@@ -158,7 +161,6 @@ def _profile(stack: xr.DataArray) -> dict[str, Any]:
         "predictor": 2,
         "interleave": "band",
         "bigtiff": "IF_SAFER",
-        "num_threads": "ALL_CPUS",
     }
 
 
@@ -189,7 +191,7 @@ def _strips(
 
 
 def _check_blocks(path: Path) -> None:
-    """Refuse a GeoTIFF with a tile beyond its end: GDAL may lose the last error of a full disk."""
+    """Refuse a GeoTIFF without a tile, or with one beyond its end: GDAL may lose the last error."""
     import rasterio
 
     size = path.stat().st_size
@@ -200,5 +202,5 @@ def _check_blocks(path: Path) -> None:
                     int(source.get_tag_item(f"{key}_{column}_{row}", "TIFF", index) or 0)
                     for key in ("BLOCK_OFFSET", "BLOCK_SIZE")
                 )
-                if offset + length > size:
-                    raise S2cdError(f"{path} was cut short while it was written. Free disk space")
+                if length == 0 or offset + length > size:
+                    raise OSError(errno.ENOSPC, "a tile is missing")
