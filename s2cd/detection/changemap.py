@@ -87,9 +87,30 @@ def plain_raster(
 
                 yield write
             copy(plain, temporary, driver="COG", **_cog_options(raster))
+            _check_written(plain, temporary)
     finally:
         with suppress(FileNotFoundError):
             plain.unlink()
+
+
+def _check_written(plain: Path, copied: Path) -> None:
+    """Compare a COG with what it was made of: GDAL may lose the error of a write on a full disk.
+
+    Raises:
+        rasterio.errors.RasterioError: where a block differs or cannot be read, or an overview.
+    """
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    with rasterio.open(plain) as source, rasterio.open(copied) as result:
+        for _, window in source.block_windows(1):
+            if not np.array_equal(source.read(1, window=window), result.read(1, window=window)):
+                raise RasterioIOError("what was written reads back otherwise")
+        levels = range(len(result.overviews(1)))
+    for level in levels:
+        with rasterio.open(copied, overview_level=level) as result:
+            for _, window in result.block_windows(1):
+                result.read(1, window=window)
 
 
 def write_layers(

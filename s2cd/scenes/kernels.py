@@ -152,7 +152,10 @@ def _taken(
     """Whether the nearest source pixel of each target pixel has data."""
     for number, (a, o) in enumerate(zip(axes, origin, strict=True)):
         at = a.nearest - o.start
-        within = (at >= 0) & (at < valid.shape[number - 2])
-        taken = valid.take(np.clip(at, 0, valid.shape[number - 2] - 1), axis=number - 2)
+        size = valid.shape[number - 2]
+        if size == 0:
+            return np.zeros((len(valid), len(axes[0].nearest), len(axes[1].nearest)), np.bool_)
+        within = (at >= 0) & (at < size)
+        taken = valid.take(np.clip(at, 0, size - 1), axis=number - 2)
         valid = taken & (within[:, None] if number == 0 else within)
     return valid
