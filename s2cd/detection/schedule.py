@@ -12,9 +12,6 @@ from s2cd.networks.runtime import share_processors
 
 Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
-GDAL_CACHE_MB = 256
-"""GDAL's block cache; its own default is 5 % of the machine's memory."""
-
 
 @dataclass(frozen=True)
 class Workers:
@@ -60,12 +57,10 @@ def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
             slots = sum(client.nthreads().values())
             yield client.get_executor(pure=False), max(1, slots)
         return
-    import rasterio
-
     count = workers.count
     processors = len(os.sched_getaffinity(0))
     pool = ThreadPoolExecutor(count, "block", share_processors, (count, processors))
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB), pool:
+    with pool:
         yield pool, count
 
 

@@ -1,5 +1,6 @@
 """Rasters opened: only where what a file says of its own size can be believed."""
 
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from s2cd.output import one_line
 # Rasters without a place are told and handled here. A filter for the whole process, since those
 # of `warnings.catch_warnings` are not safe among threads (rasterio's own leaks this warning).
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+# GDAL's block cache, in MiB; its own default is a twentieth of the machine's memory. GDAL asks the
+# environment once, when it first reads; rasterio's Env would take the number for bytes.
+os.environ.setdefault("GDAL_CACHEMAX", "256")
 
 MAX_PIXELS = 100_000 * 100_000
 """A header that claims more pixels than this in one band is taken for damage."""

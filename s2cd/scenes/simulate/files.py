@@ -27,7 +27,6 @@ CORNER = (199980, 2600040)
 """Easting and northing of the tile's upper left corner, a multiple of 60 m as ESA's are."""
 
 SENSING_TIME = "T054122"
-_CACHE_MB = 128  # GDAL's own default is a twentieth of the machine's memory
 _ENDINGS = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2"}
 _COMPRESSED = {"driver": "GTiff", "tiled": True, "compress": "zstd", "zstd_level": 1}
 _LOSSLESS = {
@@ -64,7 +63,7 @@ def write_band_files(
     _require_folder(folder)
     stem = f"T{MGRS_TILE}_{simulation.dates[date_index]:%Y%m%d}{SENSING_TIME}"
     paths = {name: folder / f"{stem}_{name}{_ENDINGS[driver]}" for name in BANDS}
-    with ExitStack() as stack, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+    with ExitStack() as stack:
         drafts = {name: stack.enter_context(_draft(path)) for name, path in paths.items()}
         _write_tiles(simulation, date_index, drafts, offset, 0 if driver == "GTiff" else None)
         for name, path in paths.items():
