@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
+_STRIP = 64
+"""Target rows made at once: what they need of one band stays in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -58,6 +61,10 @@ class Axis:
     weights: Array
     nearest: NDArray[np.int64]
 
+    def part(self, chosen: slice) -> "Axis":
+        """Some of the target pixels."""
+        return Axis(self.taps[chosen], self.weights[chosen], self.nearest[chosen])
+
     def span(self, size: int) -> slice:
         """The source pixels within 0..size that are needed; it may be empty."""
         start = int(np.clip(self.taps.min(), 0, size))
@@ -89,6 +96,22 @@ def interpolate(values: Array, origin: tuple[slice, slice], axes: tuple[Axis, Ax
         origin: Rows and columns of the source; pixels beyond have no data.
         axes: Rows, then columns.
     """
+    rows, columns = axes
+    result = np.empty((len(values), len(rows.taps), len(columns.taps)), np.float32)
+    for top in range(0, len(rows.taps), _STRIP):
+        some = slice(top, top + _STRIP)
+        part = rows.part(some)
+        first = int(np.clip(part.taps.min(), origin[0].start, origin[0].stop))
+        strip = slice(first, int(np.clip(part.taps.max() + 1, first, origin[0].stop)))
+        held = slice(strip.start - origin[0].start, strip.stop - origin[0].start)
+        for band in range(len(values)):
+            source = values[band : band + 1, held]
+            result[band, some] = _strip(source, (strip, origin[1]), (part, columns))[0]
+    return result
+
+
+def _strip(values: Array, origin: tuple[slice, slice], axes: tuple[Axis, Axis]) -> Array:
+    """A few rows of `interpolate`."""
     valid = np.isfinite(values)
     inside = all(_inside(a, o) for a, o in zip(axes, origin, strict=True))
     if inside and valid.all():
@@ -132,8 +155,10 @@ def _along(values: Array, a: Axis, origin: slice, dimension: int) -> Array:
     shape = [1] * values.ndim
     shape[dimension] = -1
     total = _take(values, first, dimension) * a.weights[:, 0].reshape(shape)
+    share = np.empty_like(total)
     for tap in range(1, a.taps.shape[1]):
-        total += _take(values, first + tap, dimension) * a.weights[:, tap].reshape(shape)
+        weight = a.weights[:, tap].reshape(shape)
+        total += np.multiply(_take(values, first + tap, dimension), weight, out=share)
     return total
 
 

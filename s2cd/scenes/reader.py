@@ -94,12 +94,15 @@ class RasterReader:
             ) from e
 
     def _scaled(self, raw: NDArray[Any], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
-        values = raw.astype(np.float32)
-        if (self.header.scale, self.header.shift) != (1.0, 0.0):
+        values: NDArray[np.float32] = raw.astype(np.float32)
+        if self.header.scale != 1.0:
             values *= np.float32(self.header.scale)
+        if self.header.shift != 0.0:
             values += np.float32(self.header.shift)
-        hidden |= ~(np.abs(values) <= _HIGHEST)
-        values[hidden] = np.nan
+        if raw.dtype.kind == "f" or raw.dtype.itemsize > 2:
+            hidden |= ~(np.abs(values) <= _HIGHEST)
+        if hidden.any():
+            np.copyto(values, np.nan, where=hidden)
         return values
 
     def _hidden(self, source: Any, raw: NDArray[Any], window: Any) -> NDArray[np.bool_]:
