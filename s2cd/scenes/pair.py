@@ -82,8 +82,10 @@ class Pair:
         else:
             grids = (self.after_geobox, self.geobox)
             after = regrid(partial(read_date, self.after), grids, (ys, xs), RESAMPLING)
-        valid = np.isfinite(np.concatenate([before, after])).all(axis=0)
-        return Window(before, after, np.asarray(valid))
+        valid = np.ones(before.shape[1:], np.bool_)
+        for band in (*before, *after):
+            valid &= np.isfinite(band)
+        return Window(before, after, valid)
 
     def sample(self, margin: int) -> Iterator[Window]:
         """Windows to learn from: at most `SAMPLE_PIXELS` valid pixels, chosen by position.
