@@ -47,8 +47,8 @@ class Lattice:
         return self.window - 2 * self.halo
 
     def block_size(self, about: int = BLOCK) -> int:
-        """The whole number of cores that is nearest to ``about`` pixels."""
-        return max(1, round(about / self.core)) * self.core
+        """As many cores as ``about`` pixels hold, at least one."""
+        return max(1, about // self.core) * self.core
 
 
 def lattice_of(detector: Detector) -> Lattice:
