@@ -31,11 +31,11 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> Iterator[Any]:
 
     A task may run twice on a cluster: what it writes must bear that.
     """
-    waiting = list(reversed(tasks))
-    if not waiting:
+    if not tasks:
         return
     running: set[Any] = set()
     with _executor(workers) as (executor, slots):
+        waiting = _interleaved(tasks, slots)[::-1]
         try:
             while waiting or running:
                 while waiting and len(running) <= slots:
@@ -47,6 +47,15 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> Iterator[Any]:
         finally:
             for future in running:
                 future.cancel()
+
+
+def _interleaved(tasks: Sequence[Task], runs: int) -> list[Task]:
+    """The tasks as ``runs`` runs side by side: a worker goes on beside what it did last.
+
+    Neighbouring blocks share tiles of the file, which are then still in the worker's cache.
+    """
+    length = -(-len(tasks) // runs)
+    return [task for start in range(length) for task in tasks[start::length]]
 
 
 @contextmanager

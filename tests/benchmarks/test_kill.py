@@ -35,7 +35,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(stacks, tmp_p
     killed, phases = 0, []
     random = np.random.default_rng(0)
     while killed < kills:
-        folder = tmp_path / f"try{killed}"
+        folder = tmp_path / f"try{len(phases)}"
         folder.mkdir()
         # every second try is killed twice: early, and again anywhere in what remains
         for moment in random.uniform(0.05, 1.0, size=1 + killed % 2) * took:
