@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Layer:
         for number, band in enumerate(bands):
             name, file = self.files[band]
             units = self.product.offsets[name], self.product.quantification
-            read = _reader(file, lambda dn, units=units: _reflectance(dn, *units))
+            read = _reader(file, partial(_reflectance, units=units))
             result[number] = self._placed(file, read, window, self.resampling)
         return result
 
@@ -75,14 +76,16 @@ class Layer:
         observed, saturated = (np.zeros(_lengths(window), bool) for _ in range(2))
         covered = self._covers(window)
         for _, file in self.files:
-            dn = file.read(*source_window(file.geobox, self.geobox, *window, around=1))
-            if covered and dn.min() > NODATA and dn.max() < SATURATED:
-                observed[:] = True
-                continue
+            if covered:  # exactly what lies under the window: no other block is decoded for it
+                dn = file.read(*source_window(file.geobox, self.geobox, *window, around=0))
+                if dn.min() > NODATA and dn.max() < SATURATED:
+                    observed[:] = True
+                    continue
             kinds = self._placed(file, _reader(file, _kinds), window, "nearest")
             observed |= kinds > 0
             saturated |= kinds > 1
-        return observed * _bit("observed") + saturated * _bit("saturated")
+        flags: NDArray[np.uint16] = observed * _bit("observed") | saturated * _bit("saturated")
+        return flags
 
     def _covers(self, window: Window) -> bool:
         """Whether a window lies within the product, on its own lattice."""
@@ -287,7 +290,8 @@ def _grid(products: list[Product], aoi: Aoi | None) -> GeoBox:
         covered[box.crs] = covered.get(box.crs, 0) + area
     crs = max(covered, key=lambda zone: covered[zone])
     boxes = [box_in(product.geobox, crs) for product in products]
-    whole = Box(*(f(side) for f, side in zip((min, min, max, max), zip(*boxes, strict=True))))
+    west, south, east, north = zip(*boxes, strict=True)
+    whole = Box(min(west), min(south), max(east), max(north))
     if aoi is not None:
         whole = common(whole, aoi.box_in(crs, [p.geobox for p in products]))
     anchor = next(p.geobox for p in products if p.geobox.crs == crs).affine
@@ -345,7 +349,9 @@ def _reader(file: BandFile, seen_as: Callable[[Dn], Any]) -> Callable[[slice, sl
     return lambda ys, xs: seen_as(file.read(ys, xs))[None]
 
 
-def _reflectance(dn: Dn, offset: float, quantification: float) -> NDArray[np.float32]:
+def _reflectance(dn: Dn, units: tuple[float, float]) -> NDArray[np.float32]:
+    """Reflectance of DN, by their offset and quantification."""
+    offset, quantification = units
     values = dn.astype(np.float32)
     if offset:
         values += np.float32(offset)
