@@ -69,6 +69,7 @@ class Layer:
             units = self.product.offsets[name], self.product.quantification
             read = _reader(file, partial(_reflectance, units=units))
             result[number] = self._placed(file, read, window, self.resampling)
+            self._keep_saturated(file, window, result[number])
         return result
 
     def flags(self, window: Window) -> NDArray[np.uint16]:
@@ -86,6 +87,15 @@ class Layer:
             saturated |= kinds > 1
         flags: NDArray[np.uint16] = observed * _bit("observed") | saturated * _bit("saturated")
         return flags
+
+    def _keep_saturated(self, file: BandFile, window: Window, values: NDArray[np.float32]) -> None:
+        """Set what resampling made of saturated pixels; flags are by nearest neighbour too."""
+        if whole_offset(file.geobox, self.geobox) is not None:
+            return
+        dn = file.read(*source_window(file.geobox, self.geobox, *window, around=1))
+        if dn.size and dn.max() == SATURATED:
+            kinds = self._placed(file, _reader(file, _kinds), window, "nearest")
+            values[kinds > 1] = _SATURATED_AS
 
     def _covers(self, window: Window) -> bool:
         """Whether a window lies within the product, on its own lattice."""
