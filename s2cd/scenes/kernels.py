@@ -158,8 +158,10 @@ def _doubled(values: Array, first: NDArray[np.int64], weights: Array, dimension:
     for phase in (0, 1):
         at = first[phase::2]
         total = _take(values, at, dimension) * weights[phase, 0]
+        part = np.empty_like(total)
         for tap in range(1, weights.shape[1]):
-            total += _take(values, at + tap, dimension) * weights[phase, tap]
+            np.multiply(_take(values, at + tap, dimension), weights[phase, tap], out=part)
+            total += part
         put: list[slice] = [slice(None)] * values.ndim
         put[dimension] = slice(phase, None, 2)
         result[tuple(put)] = total
