@@ -19,6 +19,9 @@ _MOST_BYTES = 256 << 20
 _MOST_FEATURES = 100_000
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _BOX = re.compile(rf"\s*{_NUMBER}\s*(?:,\s*{_NUMBER}\s*){{3}}")
+NEAR = 0.01
+"""Pixels by which an area may reach into a pixel without taking it: 10 cm, since coordinates in
+degrees are rounded, and an area drawn on the grid shall give that grid."""
 _STEP = 0.02
 """Degrees between the points of an outline before it is projected: 2 km."""
 
@@ -186,8 +189,12 @@ def _in_degrees(shapes: Any, crs: str | None, path: Path) -> list[Any]:
     valid = [shapely.make_valid(shape) for shape in shapes]
     if crs == "EPSG:4326":
         return valid
-    to_degrees = _transformer(crs, "EPSG:4326")
-    return [shapely.transform(shape, to_degrees) for shape in valid]
+    to_degrees, parts = _transformer(crs, "EPSG:4326"), []
+    for shape in valid:
+        west, south, east, north = shape.bounds
+        step = max(east - west, north - south) / 64  # what is straight here is bent in degrees
+        parts.append(shapely.transform(shapely.segmentize(shape, step or 1), to_degrees))
+    return parts
 
 
 def _transformer(source: str, target: str) -> Any:

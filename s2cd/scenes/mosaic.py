@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import NoOverlapError, S2cdError
-from s2cd.scenes.aoi import Aoi, Box, box_in, common, said_box
+from s2cd.scenes.aoi import NEAR, Aoi, Box, box_in, common, said_box
 from s2cd.scenes.bands import DEFAULT_BANDS, band_names
 from s2cd.scenes.decode import BandFile, Dn
 from s2cd.scenes.grid import ground_extent, regrid, source_window, whole_offset
@@ -310,13 +310,12 @@ def _grid(products: list[Product], aoi: Aoi | None) -> GeoBox:
 
 def _snapped(box: Box, crs: Any, anchor: tuple[float, float]) -> GeoBox:
     """The grid of 10 m pixels, on a lattice with a corner at ``anchor``, that holds a box."""
-    near = 1e-6  # a box on the lattice is not grown for the rounding of its own coordinates
     left, bottom = (
-        np.floor((at - zero) / 10 + near)
+        np.floor((at - zero) / 10 + NEAR)
         for at, zero in zip((box.west, box.south), anchor, strict=True)
     )
     right, top = (
-        np.ceil((at - zero) / 10 - near)
+        np.ceil((at - zero) / 10 - NEAR)
         for at, zero in zip((box.east, box.north), anchor, strict=True)
     )
     if right <= left or top <= bottom:

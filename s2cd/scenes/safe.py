@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import NoOverlapError, S2cdError
-from s2cd.scenes.aoi import Aoi
+from s2cd.scenes.aoi import NEAR, Aoi
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS, band_names, band_of_file
 from s2cd.scenes.grid import ground_extent, meet, regrid, whole_offset
 from s2cd.scenes.header import Header, grid_of
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 RESAMPLING = ("cubic", "bilinear", "nearest")
 """How a coarser band may be brought to the 10 m grid; the first is the default."""
-_NEAR = 1e-6
-"""Pixels by which an area may reach into a pixel for the rounding of coordinates alone."""
 _SUFFIXES = (".tif", ".tiff", ".jp2")
 _SENSED = re.compile(r"^(?:L1C_)?T\d{2}[A-Z]{3}_(\d{8}T\d{6})_")
 
@@ -145,7 +143,7 @@ def _window(folder: Path, geobox: GeoBox, aoi: Aoi | None) -> tuple[slice, slice
     )
     spans = []
     for at, length in zip((y, x), geobox.shape, strict=True):
-        low, high = np.floor(at.min() + _NEAR), np.ceil(at.max() - _NEAR)
+        low, high = np.floor(at.min() + NEAR), np.ceil(at.max() - NEAR)
         spans.append(slice(int(max(low, 0)), int(min(high, length))))
     return spans[0], spans[1]
 
