@@ -12,7 +12,8 @@ from s2cd.cli.options import Quiet, Verbose, say
 from s2cd.errors import S2cdError
 
 GROUP = "4. To begin with"
-_FOLDERS = ("before_bands", "after_bands")
+_BASELINES = ("05.00", "02.04")
+"""Of the two simulated products: one with RADIO_ADD_OFFSET, one from before there was any."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,11 +34,11 @@ def demo(
     """
     _claim(folder, {"size": size, "seed": seed})
     say(f"simulating two dates of {size} x {size} pixels in {folder}")
-    _simulate(folder, size, seed)
+    products = _simulate(folder, size, seed)
     at = {name: str(folder / name) for name in ("before.tif", "after.tif", "change.tif")}
     at |= {name: str(folder / name) for name in ("score.tif", "truth.tif", "results.png")}
-    for bands, stack in zip(_FOLDERS, ("before.tif", "after.tif"), strict=True):
-        _run(folder / stack, "stack", str(folder / bands), "-o", at[stack])
+    for product, stack in zip(products, ("before.tif", "after.tif"), strict=True):
+        _run(folder / stack, "stack", str(product), "-o", at[stack])
     pair = (at["before.tif"], at["after.tif"])
     change, truth = at["change.tif"], at["truth.tif"]
     _run(folder / "change.tif", "detect", *pair, "-o", change, "--probability", at["score.tif"])
@@ -63,20 +64,20 @@ def _claim(folder: Path, request: dict[str, int]) -> None:
         temporary.write_text(json.dumps(request))
 
 
-def _simulate(folder: Path, size: int, seed: int) -> None:
-    """Two folders of band files and the truth, as far as they are not there yet."""
-    from s2cd.scenes.bands import BANDS
-    from s2cd.scenes.safe import band_files
-    from s2cd.scenes.simulate import Simulation, write_band_files, write_truth
+def _simulate(folder: Path, size: int, seed: int) -> list[Path]:
+    """Two products and the truth, as far as they are not there yet; the products' folders."""
+    from s2cd.scenes.simulate import Simulation, write_product, write_truth
 
-    simulation = Simulation(size=size, seed=seed)
-    for date, name in enumerate(_FOLDERS):
-        bands = folder / name
-        bands.mkdir(exist_ok=True)
-        if len(band_files(bands)) < len(BANDS):
-            write_band_files(simulation, date, bands)
+    simulation, products = Simulation(size=size, seed=seed), []
+    for date, baseline in enumerate(_BASELINES):
+        number = baseline.replace(".", "")
+        day = f"{simulation.dates[date]:%Y%m%d}"
+        whole = [p for p in folder.glob(f"*_{day}T*_N{number}_*.SAFE/manifest.safe") if p.exists()]
+        written = whole[0].parent if whole else write_product(simulation, date, folder, baseline)
+        products.append(written)
     if not (folder / "truth.tif").exists():
         write_truth(simulation, folder / "truth.tif")
+    return products
 
 
 def _run(result: Path | None, *words: str) -> None:

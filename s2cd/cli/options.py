@@ -103,6 +103,14 @@ Bands = Annotated[
         "band names: what its bands are, in their order.",
     ),
 ]
+AoiText = Annotated[
+    str | None,
+    typer.Option(
+        "--aoi",
+        help="The area: a GeoJSON, GeoPackage, Shapefile or KML file, W,S,E,N in degrees, or the "
+        "name of one that ships with s2cd, such as ahmedabad.geojson.",
+    ),
+]
 Scheduler = Annotated[
     str | None,
     typer.Option("--scheduler", help="Address of a running dask scheduler, tcp://HOST:PORT."),

@@ -12,10 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from s2cd.errors import S2cdError
+from s2cd.errors import NoOverlapError, S2cdError
+from s2cd.scenes.aoi import NEAR, Aoi
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS, band_names, band_of_file
 from s2cd.scenes.grid import ground_extent, meet, regrid, whole_offset
 from s2cd.scenes.header import Header, grid_of
+from s2cd.scenes.metadata import offset_by_name
 from s2cd.scenes.raster import reading
 from s2cd.scenes.reader import RasterReader, span
 from s2cd.scenes.stack import CHUNK, SCALE, stack_array
@@ -65,6 +67,7 @@ def open_folder(
     bands: Sequence[str] | None = None,
     offset: float | None = None,
     resampling: str = RESAMPLING[0],
+    aoi: Aoi | None = None,
 ) -> xr.DataArray:
     """Reflectance of the band files in a folder, lazy: (band, y, x), float32, NaN = no data.
 
@@ -74,8 +77,10 @@ def open_folder(
     Args:
         folder: Holds single-band rasters whose names end in the band: ``*_B02.tif``, ``.jp2``.
         bands: Bands in the order wanted; the ten at 10 m and 20 m by default.
-        offset: RADIO_ADD_OFFSET, in DN; 0 is assumed, and said, where it is None.
+        offset: RADIO_ADD_OFFSET, in DN; where it is None, by the baseline in the name of the
+            folder or of one above it, else 0; what is assumed is said.
         resampling: How coarser bands are brought to the fine grid.
+        aoi: The area to cut to.
 
     Raises:
         S2cdError: where bands are missing or twice there, or a file is no single-band raster.
@@ -88,12 +93,13 @@ def open_folder(
             f"{', '.join(sorted(files)) or 'no band file (such as *_B02.tif or *_B02.jp2)'}"
         )
     if offset is None:
-        logger.info("%s: no metadata, assumed: offset 0 (--offset -1000 says otherwise)", folder)
-    readers = [_reader(files[name], name, offset or 0.0) for name in wanted]
+        offset = _assumed_offset(folder)
+    readers = [_reader(files[name], name, offset) for name in wanted]
     finest = min(wanted, key=lambda name: (BANDS[name].resolution, wanted.index(name)))
     geobox = readers[wanted.index(finest)].header.geobox
-    stack = stack_array(_join(readers, geobox, resampling), geobox, wanted)
-    stack.attrs = _said_by_name(folder, files[finest], offset or 0.0)
+    layers, window = _join(readers, geobox, resampling), _window(folder, geobox, aoi)
+    stack = stack_array(layers[:, *window], geobox[window], wanted)
+    stack.attrs = _said_by_name(folder, files[finest], offset)
     return stack
 
 
@@ -117,6 +123,38 @@ def band_files(folder: Path) -> dict[str, Path]:
             )
         files[name] = path
     return files
+
+
+def _window(folder: Path, geobox: GeoBox, aoi: Aoi | None) -> tuple[slice, slice]:
+    """Rows and columns of a grid in which an area lies; all of them without one."""
+    if aoi is None:
+        return slice(0, geobox.shape[0]), slice(0, geobox.shape[1])
+    if geobox.crs is None:
+        raise S2cdError(f"{folder} has no CRS to find the AOI {aoi.name} in. Georeference it")
+    if aoi.area_in(geobox) <= 0:
+        raise NoOverlapError(
+            f"The AOI {aoi.name} ({aoi.extent}) lies outside {folder} ({ground_extent(geobox)}). "
+            "Name the folder of its place"
+        )
+    box = aoi.box_in(geobox.crs, [geobox])
+    x, y = ~geobox.affine * (
+        np.array([box.west, box.east, box.west, box.east]),
+        np.array([box.south, box.south, box.north, box.north]),
+    )
+    spans = []
+    for at, length in zip((y, x), geobox.shape, strict=True):
+        low, high = np.floor(at.min() + NEAR), np.ceil(at.max() - NEAR)
+        spans.append(slice(int(max(low, 0)), int(min(high, length))))
+    return spans[0], spans[1]
+
+
+def _assumed_offset(folder: Path) -> float:
+    for name in reversed(folder.resolve().parts):
+        if (told := offset_by_name(name)) is not None:
+            logger.info("%s: no metadata, assumed by the name %s: offset %g", folder, name, told)
+            return told
+    logger.info("%s: no metadata, assumed: offset 0 (--offset -1000 says otherwise)", folder)
+    return 0.0
 
 
 def _reader(path: Path, name: str, offset: float) -> RasterReader:

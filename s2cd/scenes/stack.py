@@ -6,7 +6,11 @@ name, then a QA band of bit flags. Any other raster whose bands can be told is r
 
 import errno
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,8 @@ SCALE = 1e-4
 """Reflectance of one step of a stored value."""
 CHUNK = 1024
 """Height and width of the chunks of an open stack, in pixels: a whole number of file tiles."""
+_MOST_THREADS = 16
+"""Of a chunk of ten bands each holds some 90 MB."""
 QA_FLAGS = {
     "observed": 1,
     "cloud": 2,
@@ -80,7 +86,8 @@ def write_stack(
     """Write one date as a stack: complete under its name, or not at all.
 
     Args:
-        stack: Reflectance (band, y, x), NaN = no data, with ``.odc.geobox``; computed in strips.
+        stack: Reflectance (band, y, x), NaN = no data, with ``.odc.geobox``; computed by
+            chunks, several at once, and compressed meanwhile.
         path: The GeoTIFF to write.
         qa: Bit flags (y, x), uint16; by default 1 (observed) where any band has data.
         tags: What the file shall say of itself.
@@ -95,16 +102,19 @@ def write_stack(
     with completed(Path(path), overwrite) as temporary, gdal():
         with rasterio.open(temporary, "w", **profile) as target:
             _describe(target, [str(b) for b in stack.band.values], tags or {})
-            for window, values in _strips(stack, qa, profile["blockysize"]):
+            for window, values in _encoded(stack, qa):
                 target.write(values, window=window)
         _check_blocks(temporary)
 
 
 def encode(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Reflectance as stored: round(x 10000) within 1..65535, and 0 where it is NaN."""
-    scaled = np.rint(np.nan_to_num(reflectance / np.float32(SCALE), nan=0.0))
-    stored: NDArray[np.uint16] = np.clip(scaled, 1, 65535).astype(np.uint16)
-    stored[np.isnan(reflectance)] = 0
+    hidden = np.isnan(reflectance)
+    scaled = reflectance / np.float32(SCALE)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 1, 65535, out=scaled)
+    scaled[hidden] = 0
+    stored: NDArray[np.uint16] = scaled.astype(np.uint16)
     return stored
 
 
@@ -174,20 +184,50 @@ def _describe(target: Any, bands: list[str], tags: Mapping[str, str]) -> None:
     target.update_tags(len(bands) + 1, FLAGS=flags)
 
 
-def _strips(
-    stack: xr.DataArray, qa: xr.DataArray | None, rows: int
+def _encoded(
+    stack: xr.DataArray, qa: xr.DataArray | None
 ) -> Iterator[tuple[Any, NDArray[np.uint16]]]:
-    from rasterio.windows import Window
-
-    height, width = stack.shape[1:]
-    for top in range(0, height, rows):
-        ys = slice(top, min(top + rows, height))
-        stored = encode(stack.isel(y=ys).values)
-        flags = stored.any(axis=0).astype(np.uint16) if qa is None else qa.isel(y=ys).values
-        yield (
-            Window(0, top, width, ys.stop - top),
-            np.concatenate([stored, np.asarray(flags)[None]]),
+    """Windows with their values as stored, in order; a few are computed ahead, side by side."""
+    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    waiting = _windows(stack.shape[1], stack.shape[2])
+    with ThreadPoolExecutor(threads, "stack") as pool:
+        ahead = deque(
+            (window, pool.submit(_values, stack, qa, window))
+            for window in islice(waiting, threads + 1)
         )
+        try:
+            while ahead:
+                (ys, xs), values = ahead.popleft()
+                done = values.result()
+                for window in islice(waiting, 1):
+                    ahead.append((window, pool.submit(_values, stack, qa, window)))
+                yield ((ys.start, ys.stop), (xs.start, xs.stop)), done
+        finally:
+            for _, values in ahead:
+                values.cancel()
+
+
+def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Windows of whole chunks, and so of whole tiles of the file, row by row."""
+    for top in range(0, height, CHUNK):
+        for left in range(0, width, CHUNK):
+            yield slice(top, min(top + CHUNK, height)), slice(left, min(left + CHUNK, width))
+
+
+def _values(
+    stack: xr.DataArray, qa: xr.DataArray | None, window: tuple[slice, slice]
+) -> NDArray[np.uint16]:
+    """A window as stored (band, rows, columns), its flags last."""
+    import dask
+
+    ys, xs = window
+    parts = [stack.data[:, ys, xs]] + ([] if qa is None else [qa.data[ys, xs]])
+    computed = dask.compute(*parts, scheduler="synchronous")
+    stored = np.empty((stack.shape[0] + 1, *computed[0].shape[1:]), np.uint16)
+    for number, reflectance in enumerate(computed[0]):
+        stored[number] = encode(reflectance)
+    stored[-1] = stored[:-1].any(axis=0) if qa is None else computed[1]
+    return stored
 
 
 def _check_blocks(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from s2cd.scenes.safe import open_folder
-from s2cd.scenes.simulate import Simulation, write_band_files
+from s2cd.scenes.simulate import Simulation, write_band_files, write_product
 from s2cd.scenes.stack import write_stack
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -40,5 +40,18 @@ def stacks():
                 bands.rmdir()
             paths.append(path)
         return Stacks(*paths)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def products():
+    """The first date as a product of a given size; encoding JPEG 2000 takes minutes."""
+
+    def make(size: int) -> Path:
+        folder = BENCH / f"{size}_product"
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = list(folder.glob("*.SAFE/manifest.safe"))
+        return whole[0].parent if whole else write_product(Simulation(size=size), 0, folder)
 
     return make

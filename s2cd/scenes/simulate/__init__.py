@@ -7,7 +7,16 @@ real scenes.
 """
 
 from s2cd.scenes.simulate.files import write_band_files, write_truth
+from s2cd.scenes.simulate.product import Sheet, write_metadata, write_product
 from s2cd.scenes.simulate.scene import Simulation
 from s2cd.scenes.simulate.sensor import Nuisance
 
-__all__ = ["Nuisance", "Simulation", "write_band_files", "write_truth"]
+__all__ = [
+    "Nuisance",
+    "Sheet",
+    "Simulation",
+    "write_band_files",
+    "write_metadata",
+    "write_product",
+    "write_truth",
+]

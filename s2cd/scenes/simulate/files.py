@@ -33,9 +33,9 @@ _LOSSLESS = {
     "CODEC": "JP2",  # else the temporary name's ending makes it a bare codestream, without place
     "QUALITY": "100",
     "REVERSIBLE": "YES",
-    "BLOCKXSIZE": "1024",
-    "BLOCKYSIZE": "1024",
 }
+_JP2_BLOCK = {10: 1024, 20: 640, 60: 192}
+"""Side of the blocks of ESA's own files by the size of their pixels in metres."""
 
 
 def write_band_files(
@@ -68,7 +68,7 @@ def write_band_files(
         _write_tiles(simulation, date_index, drafts, offset, 0 if driver == "GTiff" else None)
         for name, path in paths.items():
             if driver == "JP2OpenJPEG":
-                _encode(drafts[name])
+                _encode(drafts[name], _JP2_BLOCK[BANDS[name].resolution])
             os.replace(drafts[name], path)
     return paths
 
@@ -128,11 +128,12 @@ def _put(target: Any, values: NDArray[Any], tile: tuple[int, int]) -> None:
     target.write(inside, 1, window=Window(column, row, inside.shape[1], inside.shape[0]))
 
 
-def _encode(draft: Path) -> None:
+def _encode(draft: Path, block: int) -> None:
     """Makes a band lossless JPEG 2000 in place; GDAL writes that from another raster only."""
+    blocks = {"BLOCKXSIZE": str(block), "BLOCKYSIZE": str(block)}
     with _draft(draft) as encoded:
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):  # no .aux.xml beside it
-            rasterio.shutil.copy(draft, encoded, driver="JP2OpenJPEG", **_LOSSLESS)
+            rasterio.shutil.copy(draft, encoded, driver="JP2OpenJPEG", **_LOSSLESS, **blocks)
         os.replace(encoded, draft)
 
 

@@ -127,18 +127,26 @@ def noised(
     return noisy
 
 
-def _sunlight(
-    seed: int, day: date, ys: NDArray[np.float64], xs: NDArray[np.float64], shading: float
-) -> Floats:
-    """Brightness relative to a flat ground under a high sun: low sun darkens, slopes shade.
+def sun_angles(day: date) -> tuple[float, float]:
+    """Zenith and azimuth of the sun over the scene, in degrees, clockwise from north.
 
-    The sun's declination is after Cooper (1969), 10.1016/0038-092X(69)90047-4.
+    The declination is after Cooper (1969), 10.1016/0038-092X(69)90047-4.
     """
     turn = 2 * np.pi * (284 + day.timetuple().tm_yday) / 365
     declination = np.radians(23.45) * np.sin(turn)
     high = np.sin(_LATITUDE) * np.sin(declination) + np.cos(_LATITUDE) * np.cos(
         declination
     ) * np.cos(_HOUR_ANGLE)
+    zenith = np.arccos(high)
+    east = (np.sin(declination) - np.sin(_LATITUDE) * high) / (np.cos(_LATITUDE) * np.sin(zenith))
+    return float(np.degrees(zenith)), float(np.degrees(np.arccos(np.clip(east, -1, 1))))
+
+
+def _sunlight(
+    seed: int, day: date, ys: NDArray[np.float64], xs: NDArray[np.float64], shading: float
+) -> Floats:
+    """Brightness relative to a flat ground under a high sun: low sun darkens, slopes shade."""
+    high = float(np.cos(np.radians(sun_angles(day)[0])))
     slope = smooth(seed, "relief", ys, xs, 700)
     light = (1 - 0.15 * (1 - high)) * (1 + shading * slope * (1 - high**2) ** 0.5 / high)
     return np.asarray(light, np.float32)
