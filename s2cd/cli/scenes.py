@@ -26,6 +26,14 @@ def stack(
     resampling: Annotated[
         str, typer.Option(help="How 20 m bands are brought to 10 m: cubic, bilinear, nearest.")
     ] = "cubic",
+    clouds: Annotated[
+        bool | None,
+        typer.Option(
+            "--clouds/--no-clouds",
+            help="Flag clouds, cirrus and shadows in the QA band; by default where B01, B09 and "
+            "B10 are there too.",
+        ),
+    ] = None,
     config: Config = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -33,11 +41,14 @@ def stack(
 ) -> None:
     """Level-1C bands of one date to one stack: reflectance on the 10 m grid."""
     from s2cd.output import check_writable
+    from s2cd.scenes.clouds import folder_clouds
     from s2cd.scenes.safe import open_folder
     from s2cd.scenes.stack import write_stack
 
     check_writable(output, overwrite)
     lazy = open_folder(product, split(bands), offset, resampling)
-    write_stack(lazy, output, tags=lazy.attrs, overwrite=overwrite)
+    flags = folder_clouds(product, lazy, offset, clouds)
+    found = {} if flags is None else flags.attrs
+    write_stack(lazy, output, flags, lazy.attrs | found, overwrite)
     height, width = lazy.shape[1:]
     say(f"{output}: {len(lazy)} bands, {width} x {height} pixels")

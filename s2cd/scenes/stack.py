@@ -82,7 +82,8 @@ def write_stack(
     Args:
         stack: Reflectance (band, y, x), NaN = no data, with ``.odc.geobox``; computed in strips.
         path: The GeoTIFF to write.
-        qa: Bit flags (y, x), uint16; by default 1 (observed) where any band has data.
+        qa: Bit flags (y, x), uint16, such as `cloud_flags` gives; 1 (observed) is set where any
+            band has data, and elsewhere no flag is kept, since 0 means no data.
         tags: What the file shall say of itself.
         overwrite: Whether to replace a file of that name.
 
@@ -183,10 +184,13 @@ def _strips(
     for top in range(0, height, rows):
         ys = slice(top, min(top + rows, height))
         stored = encode(stack.isel(y=ys).values)
-        flags = stored.any(axis=0).astype(np.uint16) if qa is None else qa.isel(y=ys).values
+        flags = np.full(stored.shape[1:], QA_FLAGS["observed"], np.uint16)
+        if qa is not None:
+            flags |= np.asarray(qa.isel(y=ys).values, np.uint16)
+        flags[~stored.any(axis=0)] = 0
         yield (
             Window(0, top, width, ys.stop - top),
-            np.concatenate([stored, np.asarray(flags)[None]]),
+            np.concatenate([stored, flags[None]]),
         )
 
 

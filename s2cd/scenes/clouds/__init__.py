@@ -6,6 +6,15 @@ the lower air is black.
 """
 
 from s2cd.scenes.clouds.flags import NEEDED, cloud_flags, missing_bands, with_clouds
+from s2cd.scenes.clouds.folder import folder_clouds
 from s2cd.scenes.clouds.sun import SunAngles, sun_at
 
-__all__ = ["NEEDED", "SunAngles", "cloud_flags", "missing_bands", "sun_at", "with_clouds"]
+__all__ = [
+    "NEEDED",
+    "SunAngles",
+    "cloud_flags",
+    "folder_clouds",
+    "missing_bands",
+    "sun_at",
+    "with_clouds",
+]

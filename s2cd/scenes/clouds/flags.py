@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
-from scipy.ndimage import binary_dilation, binary_propagation, label
+from scipy.ndimage import binary_dilation, binary_propagation, label, uniform_filter
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.clouds.lattice import COARSE, Array, Lattice, coarse_mean, fine_means, lattice_of
@@ -25,19 +25,22 @@ logger = logging.getLogger(__name__)
 
 NEEDED = MODEL_BANDS
 """The bands that clouds are looked for in."""
-LIKELY, EDGE = 0.4, 0.2
-"""Probabilities from which a cell may be cloud (the advised one of s2cloudless), and its edge."""
+LIKELY = 0.4
+"""Probability from which a cell may be cloud: the advised one of s2cloudless."""
 SURE, WIDE = 0.8, 25
 """A deck without any texture, so that nothing can be measured on it, is cloud from this
 probability and number of cells (0.36 km2) on."""
-SLOWEST, SIGMAS = 3.0, 5.0
-"""m/s from which something is above the ground (300 m), and standard errors that it takes: bands
-are registered to 0.3 pixels at worst (Sentinel-2 data quality reports), 3 m/s between B08 and
-B8A, and usually to 0.1."""
+SLOWEST, SIGMAS, SIGMAS_IN_A_FIELD = 3.0, 4.5, 2.5
+"""m/s from which something is above the ground (300 m), and standard errors that it takes: fewer
+within 1.5 km of a cloud, since clouds come in fields."""
+GLOW = 0.015
+"""Reflectance in B02 that a cloud adds to that of the ground around it, at least."""
 CIRRUS, THICK_CIRRUS = 0.012, 0.035
 """Reflectance in B10 of thin and of thick cirrus (Sen2Cor 2.10 ATBD, thresholds T1 and T2)."""
 _GROWTH = 4  # cells, 500 m, that a cloud may reach beyond where its movement can be measured
 _BUFFER = 1  # cells, 120 m
+_AROUND = 25  # cells, 3 km: the ground around
+_FIELD = 12  # cells, 1.5 km
 _SQUARE = np.ones((3, 3), bool)
 Mask = NDArray[np.bool_]
 
@@ -78,7 +81,7 @@ def cloud_flags(
     """Cloud, cirrus and shadow of one date: (y, x), uint16, bits 2, 4 and 8 of `QA_FLAGS`; lazy.
 
     Found when called, on cells of 120 m (a whole tile takes about 400 MB and reads each band
-    once); spread to 10 m pixels block by block. Pixels without data get no flag of their own.
+    once); spread to 10 m pixels block by block. The attributes are tags: the share of each.
 
     Args:
         bands: Level-1C reflectance (y, x), the offset applied, NaN = no data, each on its own
@@ -102,7 +105,10 @@ def cloud_flags(
     step = COARSE * lattice.step[0], COARSE * lattice.step[1]
     source = CellFlags(cells, step, (geobox.shape[0], geobox.shape[1]))
     data = da.from_array(source, chunks=CHUNK, asarray=False, meta=np.empty((0, 0), np.uint16))
-    return xr.DataArray(data, dims=("y", "x"), coords=xr_coords(geobox, always_yx=True))
+    shares = {f"{name.upper()}_FRACTION": f"{share:.4f}" for name, share in _shares(source).items()}
+    logger.info("clouds: %s", ", ".join(f"{k} {v:.1%}" for k, v in _shares(source).items()))
+    coords = xr_coords(geobox, always_yx=True)
+    return xr.DataArray(data, dims=("y", "x"), coords=coords, attrs=shares)
 
 
 def with_clouds(
@@ -111,7 +117,7 @@ def with_clouds(
     """The QA band (y, x) of a stack with the flags of `cloud_flags` added where it is observed."""
     flags = cloud_flags(bands, sun, qa.odc.geobox)
     observed = (qa & QA_FLAGS["observed"]) != 0
-    return xr.where(observed, qa | flags.data, qa).astype(np.uint16)
+    return (qa | flags.data * observed).astype(np.uint16)
 
 
 def cell_flags(
@@ -121,36 +127,50 @@ def cell_flags(
     fine = fine_means(bands, lattice)
     coarse = {name: coarse_mean(values) for name, values in fine.items()}
     likely = cloud_probability(coarse)
-    measured = {name: fine[name] for first, second, _ in PAIRS for name in (first, second)}
+    measured = {name: fine[name] for first, second, *_ in PAIRS for name in (first, second)}
     del fine
-    speed, error = drift(measured, lattice, likely >= EDGE)
+    bright = brighter_than_ground(coarse["B02"], likely)
+    speed, error = drift(measured, lattice, bright | (likely >= LIKELY))
     with np.errstate(invalid="ignore"):
         cirrus = _without_dots(coarse["B10"] >= CIRRUS)
-    cloud = decide(likely, (speed, error), coarse["B10"])
+    cloud = decide(likely, bright, (speed, error), coarse["B10"])
     shadow = np.zeros_like(cloud)
     if cloud.any() and (suns := _suns(sun, lattice)):
         shadow = shadows(cloud, coarse, speed, lattice, suns)
     return _bits(_grown(cloud), cirrus, _grown(shadow))
 
 
-def decide(likely: Array, moves: tuple[Array, Array], high: Array) -> Mask:
+def brighter_than_ground(blue: Array, likely: Array) -> Mask:
+    """Cells whose B02 exceeds that of unlikely ones within 1.5 km, or that have none so near."""
+    ground = np.isfinite(blue) & (likely < LIKELY)
+    share = uniform_filter(ground.astype(np.float32), _AROUND, mode="constant")
+    total = uniform_filter(np.where(ground, blue, 0), _AROUND, mode="constant")
+    usual = total / np.maximum(share, np.float32(1e-6))
+    return np.asarray((share < 10 / _AROUND**2) | (blue > usual + GLOW))
+
+
+def decide(likely: Array, bright: Mask, moves: tuple[Array, Array], high: Array) -> Mask:
     """Which cells are cloud, without a buffer.
 
     Args:
         likely: Probability of s2cloudless.
+        bright: Whether a cell is brighter than the ground around it.
         moves: Apparent speed and its standard error, m/s.
         high: Reflectance in B10.
     """
     speed, error = np.abs(moves[0]), moves[1]
     with np.errstate(invalid="ignore"):
         thick = _without_dots(high >= THICK_CIRRUS)
-    moving = (speed >= SLOWEST) & (speed >= SIGMAS * error)
-    still = speed + 2 * error < SLOWEST
-    core = (likely >= LIKELY) & moving | thick | _featureless(likely, error)
+    may_be = (likely >= LIKELY) & bright & (speed >= SLOWEST)
+    core = (may_be & (speed >= SIGMAS * error)) | thick | _featureless(likely, error)
+    field = binary_dilation(core, _SQUARE, iterations=_FIELD) if core.any() else core
+    core |= may_be & field & (speed >= SIGMAS_IN_A_FIELD * error)
     near = binary_dilation(core, _SQUARE, iterations=_GROWTH) | (likely >= SURE)
-    cloud = binary_propagation(core, _SQUARE, mask=core | ((likely >= LIKELY) & ~still & near))
-    edge = (likely >= EDGE) & ~still
-    return np.asarray(binary_dilation(cloud, _SQUARE, iterations=2, mask=cloud | edge))
+    still = speed + 2 * error < SLOWEST
+    cloud = binary_propagation(
+        core, _SQUARE, mask=core | ((likely >= LIKELY) & bright & ~still & near)
+    )
+    return np.asarray(cloud | (binary_dilation(cloud, _SQUARE) & bright & ~still))
 
 
 def _featureless(likely: Array, error: Array) -> Mask:
@@ -175,6 +195,19 @@ def _suns(sun: SunAngles | None, lattice: Lattice) -> tuple[SunAngles, ...]:
     if sun is not None:
         return (sun,)
     return () if lattice.latitude is None else likely_suns(lattice.latitude)
+
+
+def _shares(flags: CellFlags) -> dict[str, float]:
+    """Shares of the pixels of a grid that are cloud, cirrus and shadow."""
+    pixels = [
+        np.minimum(step, size - step * np.arange(cells)) / size
+        for cells, step, size in zip(flags.cells.shape, flags.step, flags.shape, strict=True)
+    ]
+    weight = np.outer(*pixels)
+    return {
+        name: float(weight[(flags.cells & QA_FLAGS[name]) != 0].sum())
+        for name in ("cloud", "cirrus", "shadow")
+    }
 
 
 def _grown(mask: Mask) -> Mask:

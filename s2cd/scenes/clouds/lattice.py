@@ -150,7 +150,7 @@ def _fine_mean(band: xr.DataArray, lattice: Lattice) -> Array:
         seen = np.isfinite(values)
         total[into] += _both(part[into], across, np.where(seen, values, np.float32(0)))
         share[into] += _both(part[into], across, seen.astype(np.float32))
-    mean = total / np.maximum(share, np.float32(1e-6))
+    mean: Array = (total / np.maximum(share, np.float32(1e-6))).astype(np.float32, copy=False)
     mean[share < _LEAST_SEEN * abs(relative.e * relative.a)] = np.nan
     return mean
 

@@ -34,7 +34,11 @@ class _Cloud:
 
 
 def shadows(
-    cloud: Mask, coarse: Mapping[str, Array], speed: Array, lattice: Lattice, suns: Sequence[SunAngles]
+    cloud: Mask,
+    coarse: Mapping[str, Array],
+    speed: Array,
+    lattice: Lattice,
+    suns: Sequence[SunAngles],
 ) -> Mask:
     """Coarse cells (y, x) in the shadow of clouds.
 
@@ -78,7 +82,9 @@ def _clouds(cloud: Mask, speed: Array) -> list[_Cloud]:
     return result
 
 
-def _cast(clouds: list[_Cloud], dark: Array, lattice: Lattice, sun: SunAngles) -> tuple[float, Mask]:
+def _cast(
+    clouds: list[_Cloud], dark: Array, lattice: Lattice, sun: SunAngles
+) -> tuple[float, Mask]:
     """What darkness a position of the sun explains, in cells, and where."""
     explained, mask = 0.0, np.zeros(dark.shape, bool)
     for cloud in clouds:
@@ -92,16 +98,14 @@ def _cast(clouds: list[_Cloud], dark: Array, lattice: Lattice, sun: SunAngles) -
     return explained, mask
 
 
-def _steps(
-    cloud: _Cloud, lattice: Lattice, sun: SunAngles
-) -> list[tuple[float, tuple[int, int]]]:
+def _steps(cloud: _Cloud, lattice: Lattice, sun: SunAngles) -> list[tuple[float, tuple[int, int]]]:
     """Heights, and the rows and columns by which a shadow lies from its cloud."""
     size = COARSE * np.array(lattice.metres)
     reach = np.tan(np.radians(min(sun.zenith, 80)))
     way = np.array([np.cos(np.radians(sun.azimuth)), -np.sin(np.radians(sun.azimuth))])
     way[0] *= 1 if lattice.north_is_up else -1
     pace = max(float(size.min()) / max(reach, 0.1) / 2, 25.0)
-    steps = {}
+    steps: dict[tuple[int, int], float] = {}
     for height in np.arange(_LOWEST, cloud.highest, pace):
         row, column = np.rint(height * reach * way / size).astype(int)
         if (row, column) != (0, 0):
