@@ -16,7 +16,7 @@ from s2cd.detection.detect import Request, detect_files
 from s2cd.errors import S2cdError
 from s2cd.learning.evaluate import evaluate_map
 from s2cd.scenes.bands import BANDS
-from s2cd.scenes.clouds import NEEDED, SunAngles, cloud_flags, folder_clouds, sun_at, with_clouds
+from s2cd.scenes.clouds import NEEDED, SunAngles, cloud_flags, sun_at, watch_folder, with_clouds
 from s2cd.scenes.clouds import probability as probability_module
 from s2cd.scenes.clouds.lattice import lattice_of
 from s2cd.scenes.clouds.parallax import SPEED_OF_HEIGHT
@@ -274,7 +274,8 @@ def test_evaluate_says_what_share_was_observed(cloudy_folder, tmp_path, make_ras
     before, after, change = (tmp_path / f"{name}.tif" for name in ("before", "after", "change"))
     stack = open_folder(cloudy_folder)
     write_stack(stack, before)
-    write_stack(stack, after, folder_clouds(cloudy_folder, stack, 0, None))
+    watch = watch_folder(cloudy_folder, stack, 0, None)
+    write_stack(watch.stack, after, later=watch.flags)
     detect_files(Request(before, after, change, model="cva", align=False))
     truth = np.zeros((SIZE, SIZE), np.uint8)
     truth[200:] = 1
@@ -288,11 +289,11 @@ def test_a_folder_without_the_bands_for_clouds_says_so(cloudy_folder, caplog):
     next(cloudy_folder.glob("*_B10.tif")).unlink()
     stack = open_folder(cloudy_folder)
     with caplog.at_level(logging.INFO, "s2cd"):
-        assert folder_clouds(cloudy_folder, stack, 0, None) is None
+        assert watch_folder(cloudy_folder, stack, 0, None) is None
     assert "clouds are not looked for, since B10 is missing" in caplog.text
-    assert folder_clouds(cloudy_folder, stack, 0, wanted=False) is None
+    assert watch_folder(cloudy_folder, stack, 0, wanted=False) is None
     with pytest.raises(S2cdError, match="without B10"):
-        folder_clouds(cloudy_folder, stack, 0, wanted=True)
+        watch_folder(cloudy_folder, stack, 0, wanted=True)
 
 
 def test_the_guess_of_the_sun_needs_no_metadata(ground, caplog):

@@ -41,14 +41,16 @@ def stack(
 ) -> None:
     """Level-1C bands of one date to one stack: reflectance on the 10 m grid."""
     from s2cd.output import check_writable
-    from s2cd.scenes.clouds import folder_clouds
+    from s2cd.scenes.clouds import watch_folder
     from s2cd.scenes.safe import open_folder
     from s2cd.scenes.stack import write_stack
 
     check_writable(output, overwrite)
     lazy = open_folder(product, split(bands), offset, resampling)
-    flags = folder_clouds(product, lazy, offset, clouds)
-    found = {} if flags is None else flags.attrs
-    write_stack(lazy, output, flags, lazy.attrs | found, overwrite)
+    watch = watch_folder(product, lazy, offset, clouds)
+    if watch is None:
+        write_stack(lazy, output, tags=lazy.attrs, overwrite=overwrite)
+    else:
+        write_stack(watch.stack, output, None, lazy.attrs, overwrite, watch.flags)
     height, width = lazy.shape[1:]
     say(f"{output}: {len(lazy)} bands, {width} x {height} pixels")

@@ -6,7 +6,7 @@ name, then a QA band of bit flags. Any other raster whose bands can be told is r
 
 import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +76,18 @@ def write_stack(
     qa: xr.DataArray | None = None,
     tags: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    later: Callable[[], xr.DataArray] | None = None,
 ) -> None:
     """Write one date as a stack: complete under its name, or not at all.
 
     Args:
         stack: Reflectance (band, y, x), NaN = no data, with ``.odc.geobox``; computed in strips.
         path: The GeoTIFF to write.
-        qa: Bit flags (y, x), uint16, such as `cloud_flags` gives; 1 (observed) is set where any
-            band has data, and elsewhere no flag is kept, since 0 means no data.
+        qa: Bit flags (y, x), uint16; by default 1 (observed) where any band has data.
         tags: What the file shall say of itself.
         overwrite: Whether to replace a file of that name.
+        later: Asked when all bands are written for more flags (y, x), such as
+            `CloudWatch.flags`; its attributes become tags. No data stays 0.
 
     Raises:
         S2cdError: where it cannot be written.
@@ -94,11 +96,24 @@ def write_stack(
 
     profile = _profile(stack)
     with completed(Path(path), overwrite) as temporary, gdal():
-        with rasterio.open(temporary, "w", **profile) as target:
+        with rasterio.open(temporary, "w+", **profile) as target:
             _describe(target, [str(b) for b in stack.band.values], tags or {})
             for window, values in _strips(stack, qa, profile["blockysize"]):
                 target.write(values, window=window)
+            if later is not None:
+                _add_flags(target, later())
         _check_blocks(temporary)
+
+
+def _add_flags(target: Any, flags: xr.DataArray) -> None:
+    """Set flags in the QA band, which is the last, where there is data; add their attributes."""
+    target.update_tags(**{str(key): str(value) for key, value in flags.attrs.items()})
+    for _, window in target.block_windows(target.count):
+        rows, columns = window.toslices()
+        more = np.asarray(flags.data[rows, columns], np.uint16)
+        if more.any():
+            qa = target.read(target.count, window=window)
+            target.write(np.where(qa, qa | more, qa), target.count, window=window)
 
 
 def encode(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -184,13 +199,10 @@ def _strips(
     for top in range(0, height, rows):
         ys = slice(top, min(top + rows, height))
         stored = encode(stack.isel(y=ys).values)
-        flags = np.full(stored.shape[1:], QA_FLAGS["observed"], np.uint16)
-        if qa is not None:
-            flags |= np.asarray(qa.isel(y=ys).values, np.uint16)
-        flags[~stored.any(axis=0)] = 0
+        flags = stored.any(axis=0).astype(np.uint16) if qa is None else qa.isel(y=ys).values
         yield (
             Window(0, top, width, ys.stop - top),
-            np.concatenate([stored, flags[None]]),
+            np.concatenate([stored, np.asarray(flags)[None]]),
         )
 
 

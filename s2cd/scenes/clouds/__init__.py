@@ -6,15 +6,17 @@ the lower air is black.
 """
 
 from s2cd.scenes.clouds.flags import NEEDED, cloud_flags, missing_bands, with_clouds
-from s2cd.scenes.clouds.folder import folder_clouds
+from s2cd.scenes.clouds.folder import watch_folder
 from s2cd.scenes.clouds.sun import SunAngles, sun_at
+from s2cd.scenes.clouds.watch import CloudWatch
 
 __all__ = [
     "NEEDED",
+    "CloudWatch",
     "SunAngles",
     "cloud_flags",
-    "folder_clouds",
     "missing_bands",
     "sun_at",
+    "watch_folder",
     "with_clouds",
 ]

@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation, binary_propagation, label, uniform_fi
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.clouds.lattice import COARSE, Array, Lattice, coarse_mean, fine_means, lattice_of
-from s2cd.scenes.clouds.parallax import PAIRS, drift
+from s2cd.scenes.clouds.parallax import drift
 from s2cd.scenes.clouds.probability import MODEL_BANDS, cloud_probability
 from s2cd.scenes.clouds.shadow import shadows
 from s2cd.scenes.clouds.sun import SunAngles, likely_suns
@@ -92,8 +92,6 @@ def cloud_flags(
     Raises:
         S2cdError: where a band is missing or lies elsewhere, or s2cloudless is not installed.
     """
-    import dask.array as da
-
     if missing := missing_bands(bands):
         raise S2cdError(
             f"Clouds cannot be looked for without {', '.join(missing)}. Give all of "
@@ -101,14 +99,24 @@ def cloud_flags(
         )
     geobox = bands["B02"].odc.geobox if like is None else like
     lattice = lattice_of(geobox)
-    cells = cell_flags({name: bands[name] for name in NEEDED}, lattice, sun)
+    return flags_of(fine_means({name: bands[name] for name in NEEDED}, lattice), lattice, sun)
+
+
+def flags_of(fine: Mapping[str, Array], lattice: Lattice, sun: SunAngles | None) -> xr.DataArray:
+    """The flags of `cloud_flags` from the means of all `NEEDED` bands over fine cells."""
+    import dask.array as da
+
     step = COARSE * lattice.step[0], COARSE * lattice.step[1]
-    source = CellFlags(cells, step, (geobox.shape[0], geobox.shape[1]))
-    data = da.from_array(source, chunks=CHUNK, asarray=False, meta=np.empty((0, 0), np.uint16))
-    shares = {f"{name.upper()}_FRACTION": f"{share:.4f}" for name, share in _shares(source).items()}
-    logger.info("clouds: %s", ", ".join(f"{k} {v:.1%}" for k, v in _shares(source).items()))
-    coords = xr_coords(geobox, always_yx=True)
-    return xr.DataArray(data, dims=("y", "x"), coords=coords, attrs=shares)
+    shape = lattice.geobox.shape[0], lattice.geobox.shape[1]
+    source = CellFlags(cell_flags(fine, lattice, sun), step, shape)
+    shares = _shares(source)
+    logger.info("clouds: %s", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    return xr.DataArray(
+        da.from_array(source, chunks=CHUNK, asarray=False, meta=np.empty((0, 0), np.uint16)),
+        dims=("y", "x"),
+        coords=xr_coords(lattice.geobox, always_yx=True),
+        attrs={f"{name.upper()}_FRACTION": f"{share:.4f}" for name, share in shares.items()},
+    )
 
 
 def with_clouds(
@@ -121,16 +129,13 @@ def with_clouds(
 
 
 def cell_flags(
-    bands: Mapping[str, xr.DataArray], lattice: Lattice, sun: SunAngles | None
+    fine: Mapping[str, Array], lattice: Lattice, sun: SunAngles | None
 ) -> NDArray[np.uint16]:
     """Flags (y, x) of coarse cells."""
-    fine = fine_means(bands, lattice)
     coarse = {name: coarse_mean(values) for name, values in fine.items()}
     likely = cloud_probability(coarse)
-    measured = {name: fine[name] for first, second, *_ in PAIRS for name in (first, second)}
-    del fine
     bright = brighter_than_ground(coarse["B02"], likely)
-    speed, error = drift(measured, lattice, bright | (likely >= LIKELY))
+    speed, error = drift(fine, lattice, bright | (likely >= LIKELY))
     with np.errstate(invalid="ignore"):
         cirrus = _without_dots(coarse["B10"] >= CIRRUS)
     cloud = decide(likely, bright, (speed, error), coarse["B10"])

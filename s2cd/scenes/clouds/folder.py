@@ -7,18 +7,20 @@ from pathlib import Path
 import xarray as xr
 
 from s2cd.errors import S2cdError
-from s2cd.scenes.clouds.flags import NEEDED, cloud_flags, missing_bands
+from s2cd.scenes.clouds.flags import NEEDED, missing_bands
 from s2cd.scenes.clouds.lattice import lattice_of
+from s2cd.scenes.clouds.probability import check_model
 from s2cd.scenes.clouds.sun import SunAngles, sun_at
+from s2cd.scenes.clouds.watch import CloudWatch
 from s2cd.scenes.safe import band_files, open_folder
 
 logger = logging.getLogger(__name__)
 
 
-def folder_clouds(
+def watch_folder(
     folder: Path, stack: xr.DataArray, offset: float | None, wanted: bool | None
-) -> xr.DataArray | None:
-    """Flags (y, x) of `cloud_flags` on the grid of a folder's stack; None where not looked for.
+) -> CloudWatch | None:
+    """A watch for the clouds of a folder's stack; None where they are not looked for.
 
     Args:
         folder: Holds the band files.
@@ -31,17 +33,24 @@ def folder_clouds(
     """
     if wanted is False:
         return None
-    missing = missing_bands(band_files(folder))
-    if missing and not wanted:
-        logger.info("%s: clouds are not looked for, since %s is missing", folder, " ".join(missing))
-        return None
+    held = [str(name) for name in stack.band.values]
+    missing = missing_bands([*held, *band_files(folder)])
     try:
-        bands = {n: open_folder(folder, (n,), offset or 0.0)[0] for n in NEEDED if n not in missing}
-        return cloud_flags(bands, _sun_over(stack), stack.odc.geobox)
+        if not missing:
+            check_model()
+        more = [name for name in NEEDED if name not in held and name not in missing]
+        others = {name: open_folder(folder, (name,), offset or 0.0)[0] for name in more}
+        return CloudWatch(stack, others, _sun_over(stack))
     except S2cdError as e:
         if wanted:
             raise
-        logger.warning("%s: clouds are not masked: %s", folder, e)
+        why = f"{' '.join(missing)} is missing" if missing else str(e)
+        logger.log(
+            logging.INFO if missing else logging.WARNING,
+            "%s: clouds are not looked for, since %s",
+            folder,
+            why,
+        )
         return None
 
 

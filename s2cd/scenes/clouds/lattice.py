@@ -1,5 +1,6 @@
 """Means of bands over cells of about 40 m and 120 m, by georeference, one band at a time."""
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ FINE = 40.0
 (OSCD) is a mean again."""
 COARSE = 3
 """Fine cells along a coarse one: 120 m, within what s2cloudless was made for (60 m to 160 m)."""
-_ROWS = 1024
+_ROWS, _COLUMNS = 1024, 4096  # whole blocks of the files seen
+_CACHE_MB = 64
 _METRES_A_DEGREE = 111_320.0
 _LEAST_SEEN = 0.5
 
@@ -88,6 +90,46 @@ def _lattice(
     return Lattice(geobox, step, metres, latitude, longitude)
 
 
+class FineSums:
+    """Means of one band over fine cells, from windows of the band in any order.
+
+    A window that comes twice does no harm: its pixels only weigh double. Windows may be added by
+    several threads.
+    """
+
+    def __init__(self, lattice: Lattice, own: GeoBox) -> None:
+        cell = lattice.geobox.affine * lattice.geobox.affine.scale(lattice.step[1], lattice.step[0])
+        relative = ~own.affine * cell
+        self._pixels = abs(relative.e * relative.a)
+        self._down = _overlaps(lattice.fine_shape[0], relative.e, relative.f, own.shape[0])
+        self._across = _overlaps(lattice.fine_shape[1], relative.a, relative.c, own.shape[1])
+        self._total = np.zeros(lattice.fine_shape, np.float32)
+        self._share = np.zeros(lattice.fine_shape, np.float32)
+        self._lock = threading.Lock()
+
+    def add(self, ys: slice, xs: slice, values: Array) -> None:
+        """Take in a window (rows, columns) of the band, NaN = no data."""
+        down, across = self._down[:, ys], self._across[:, xs]
+        rows, columns = _touched(down), _touched(across)
+        down, across = down[rows], across[columns]
+        seen = np.isfinite(values)
+        if seen.all():
+            share = np.outer(down.sum(axis=1), across.sum(axis=1))
+        else:
+            share = _both(down, across, seen.astype(np.float32))
+            values = np.where(seen, values, np.float32(0))
+        total = _both(down, across, values)
+        with self._lock:
+            self._total[rows, columns] += total
+            self._share[rows, columns] += share
+
+    def means(self) -> Array:
+        """Means (y, x); NaN where less than half of a cell is seen."""
+        mean = np.asarray(self._total / np.maximum(self._share, np.float32(1e-6)), np.float32)
+        mean[self._share < _LEAST_SEEN * self._pixels] = np.nan
+        return mean
+
+
 def fine_means(bands: Mapping[str, xr.DataArray], lattice: Lattice) -> dict[str, Array]:
     """Means of each band (y, x) over fine cells; NaN where less than half of a cell is seen.
 
@@ -96,9 +138,11 @@ def fine_means(bands: Mapping[str, xr.DataArray], lattice: Lattice) -> dict[str,
     Raises:
         S2cdError: where a band lies elsewhere, or is turned against the grid.
     """
+    import rasterio
+
     for name, band in bands.items():
         _check(name, band, lattice)
-    with ThreadPoolExecutor(2) as pool:
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), ThreadPoolExecutor(2) as pool:
         means = pool.map(lambda band: _fine_mean(band, lattice), bands.values())
         return dict(zip(bands, means, strict=True))
 
@@ -132,35 +176,28 @@ def _check(name: str, band: xr.DataArray, lattice: Lattice) -> None:
 
 
 def _fine_mean(band: xr.DataArray, lattice: Lattice) -> Array:
-    own = band.odc.geobox
-    cell = lattice.geobox.affine * lattice.geobox.affine.scale(lattice.step[1], lattice.step[0])
-    relative = ~own.affine * cell
-    down = _overlaps(lattice.fine_shape[0], relative.e, relative.f, own.shape[0])
-    across = _overlaps(lattice.fine_shape[1], relative.a, relative.c, own.shape[1])
-    total = np.zeros(lattice.fine_shape, np.float32)
-    share = np.zeros(lattice.fine_shape, np.float32)
-    for top in range(0, own.shape[0], _ROWS):
-        rows = slice(top, min(top + _ROWS, own.shape[0]))
-        part = down[:, rows]
-        touched = np.flatnonzero(np.diff(part.indptr))
-        if not touched.size:
-            continue
-        into = slice(int(touched[0]), int(touched[-1]) + 1)
-        values = _read(band, rows)
-        seen = np.isfinite(values)
-        total[into] += _both(part[into], across, np.where(seen, values, np.float32(0)))
-        share[into] += _both(part[into], across, seen.astype(np.float32))
-    mean: Array = (total / np.maximum(share, np.float32(1e-6))).astype(np.float32, copy=False)
-    mean[share < _LEAST_SEEN * abs(relative.e * relative.a)] = np.nan
-    return mean
+    height, width = band.odc.geobox.shape
+    sums = FineSums(lattice, band.odc.geobox)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, min(top + _ROWS, height))
+        for left in range(0, width, _COLUMNS):
+            columns = slice(left, min(left + _COLUMNS, width))
+            sums.add(rows, columns, _read(band, rows, columns))
+    return sums.means()
+
+
+def _touched(overlaps: Any) -> slice:
+    """The cells that any pixel of a matrix of overlaps lies in."""
+    cells = np.flatnonzero(np.diff(overlaps.indptr))
+    return slice(int(cells[0]), int(cells[-1]) + 1) if cells.size else slice(0, 0)
 
 
 def _both(down: Any, across: Any, values: Array) -> Array:
     return np.asarray((across @ (down @ values).T).T, np.float32)
 
 
-def _read(band: xr.DataArray, rows: slice) -> Array:
-    values = band.squeeze().data[rows]
+def _read(band: xr.DataArray, rows: slice, columns: slice) -> Array:
+    values = band.squeeze().data[rows, columns]
     if hasattr(values, "compute"):
         values = values.compute(scheduler="synchronous")
     return np.asarray(values, np.float32)

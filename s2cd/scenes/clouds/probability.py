@@ -44,6 +44,15 @@ def cloud_probability(coarse: Mapping[str, Array]) -> Array:
     return result
 
 
+def check_model() -> None:
+    """See early that the model can be loaded.
+
+    Raises:
+        S2cdError: where s2cloudless or lightgbm is not installed.
+    """
+    _booster()
+
+
 @lru_cache(maxsize=1)
 def _booster() -> Any:
     """The model that s2cloudless ships; the package itself is not imported (it loads sentinelhub).
