@@ -125,7 +125,9 @@ def test_a_bright_site_as_white_as_a_cloud_is_none(ground):
     blob = overcast(ground, middle, radius, 0, moves=False)
     for bands in (site, blob):
         coarse = {n: np.full((1, 1), bands[n].values.max()) for n in NEEDED}
-        assert probability_module.cloud_probability(coarse).max() > 0.4, "s2cloudless is fooled"
+        assert probability_module.cloud_probability(coarse, np.ones((1, 1), bool)).max() > 0.4, (
+            "s2cloudless is fooled"
+        )
         assert not cloud_flags(bands, SUN).any()
 
 
@@ -199,7 +201,8 @@ def test_dark_cells_are_not_asked_about(ground, monkeypatch):
     coarse = {n: np.full((10, 10), 0.15, np.float32) for n in NEEDED}
     coarse["B11"][:4], coarse["B02"][4] = 0.01, 0.07
     coarse["B10"][5] = np.nan
-    probability = probability_module.cloud_probability(coarse)
+    possible = probability_module.may_be_cloud(coarse)
+    probability = probability_module.cloud_probability(coarse, possible)
     assert (
         asked == [40] and not probability[:6].any() and (probability[6:] == np.float32(0.7)).all()
     )

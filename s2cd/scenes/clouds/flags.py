@@ -13,9 +13,17 @@ from odc.geo.xr import xr_coords
 from scipy.ndimage import binary_dilation, binary_propagation, label, uniform_filter
 
 from s2cd.errors import S2cdError
-from s2cd.scenes.clouds.lattice import COARSE, Array, Lattice, coarse_mean, fine_means, lattice_of
+from s2cd.scenes.clouds.lattice import (
+    COARSE,
+    FINE_BANDS,
+    Array,
+    Lattice,
+    cell_means,
+    coarse_mean,
+    lattice_of,
+)
 from s2cd.scenes.clouds.parallax import drift
-from s2cd.scenes.clouds.probability import MODEL_BANDS, cloud_probability
+from s2cd.scenes.clouds.probability import MODEL_BANDS, cloud_probability, may_be_cloud
 from s2cd.scenes.clouds.shadow import shadows
 from s2cd.scenes.clouds.sun import SunAngles, likely_suns
 from s2cd.scenes.reader import span
@@ -27,9 +35,9 @@ NEEDED = MODEL_BANDS
 """The bands that clouds are looked for in."""
 LIKELY = 0.4
 """Probability from which a cell may be cloud: the advised one of s2cloudless."""
-SURE, WIDE = 0.8, 25
+SURE, WIDE, OPAQUE = 0.8, 25, 0.2
 """A deck without any texture, so that nothing can be measured on it, is cloud from this
-probability and number of cells (0.36 km2) on."""
+probability, number of cells (0.36 km2) and reflectance in B02 on."""
 SLOWEST, SIGMAS, SIGMAS_IN_A_FIELD = 3.0, 4.5, 2.5
 """m/s from which something is above the ground (300 m), and standard errors that it takes: fewer
 within 1.5 km of a cloud, since clouds come in fields."""
@@ -99,16 +107,16 @@ def cloud_flags(
         )
     geobox = bands["B02"].odc.geobox if like is None else like
     lattice = lattice_of(geobox)
-    return flags_of(fine_means({name: bands[name] for name in NEEDED}, lattice), lattice, sun)
+    return flags_of(cell_means({name: bands[name] for name in NEEDED}, lattice), lattice, sun)
 
 
-def flags_of(fine: Mapping[str, Array], lattice: Lattice, sun: SunAngles | None) -> xr.DataArray:
-    """The flags of `cloud_flags` from the means of all `NEEDED` bands over fine cells."""
+def flags_of(means: Mapping[str, Array], lattice: Lattice, sun: SunAngles | None) -> xr.DataArray:
+    """The flags of `cloud_flags` from what `cell_means` gives for `NEEDED`."""
     import dask.array as da
 
     step = COARSE * lattice.step[0], COARSE * lattice.step[1]
     shape = lattice.geobox.shape[0], lattice.geobox.shape[1]
-    source = CellFlags(cell_flags(fine, lattice, sun), step, shape)
+    source = CellFlags(cell_flags(means, lattice, sun), step, shape)
     shares = _shares(source)
     logger.info("clouds: %s", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     return xr.DataArray(
@@ -129,69 +137,78 @@ def with_clouds(
 
 
 def cell_flags(
-    fine: Mapping[str, Array], lattice: Lattice, sun: SunAngles | None
+    means: Mapping[str, Array], lattice: Lattice, sun: SunAngles | None
 ) -> NDArray[np.uint16]:
     """Flags (y, x) of coarse cells."""
-    coarse = {name: coarse_mean(values) for name, values in fine.items()}
-    likely = cloud_probability(coarse)
-    bright = brighter_than_ground(coarse["B02"], likely)
-    speed, error = drift(fine, lattice, bright | (likely >= LIKELY))
-    with np.errstate(invalid="ignore"):
-        cirrus = _without_dots(coarse["B10"] >= CIRRUS)
-    cloud = decide(likely, bright, (speed, error), coarse["B10"])
+    coarse = {n: coarse_mean(v) if n in FINE_BANDS else v for n, v in means.items()}
+    possible = may_be_cloud(coarse)
+    speed, error = drift(means, lattice, possible)
+    cloud = find_clouds(coarse, possible, (speed, error))
     shadow = np.zeros_like(cloud)
     if cloud.any() and (suns := _suns(sun, lattice)):
         shadow = shadows(cloud, coarse, speed, lattice, suns)
+    with np.errstate(invalid="ignore"):
+        cirrus = _without_dots(coarse["B10"] >= CIRRUS)
     return _bits(_grown(cloud), cirrus, _grown(shadow))
 
 
-def brighter_than_ground(blue: Array, likely: Array) -> Mask:
-    """Cells whose B02 exceeds that of unlikely ones within 1.5 km, or that have none so near."""
-    ground = np.isfinite(blue) & (likely < LIKELY)
+def find_clouds(coarse: Mapping[str, Array], possible: Mask, moves: tuple[Array, Array]) -> Mask:
+    """Which coarse cells are cloud, without a buffer.
+
+    The model, the costly part, is asked only where its answer decides.
+
+    Args:
+        coarse: Reflectance of `NEEDED` over coarse cells.
+        possible: Cells that may be cloud at all.
+        moves: Apparent speed and its standard error, m/s.
+    """
+    speed, error = np.abs(moves[0]), moves[1]
+    moving = (speed >= SLOWEST) & (speed >= SIGMAS_IN_A_FIELD * error)
+    bright = possible & brighter_than_ground(coarse["B02"], moving)
+    with np.errstate(invalid="ignore"):
+        even = possible & (error > SLOWEST / 2) & (coarse["B02"] > OPAQUE)
+        thick = _without_dots(coarse["B10"] >= THICK_CIRRUS)
+    asked = (bright & moving) | even
+    likely = cloud_probability(coarse, asked)
+    surely = moving & (speed >= SIGMAS * error)
+    core = (bright & surely & (likely >= LIKELY)) | thick | _wide(even & (likely >= SURE))
+    if not core.any():
+        return core
+    core |= bright & moving & (likely >= LIKELY) & binary_dilation(core, _SQUARE, _FIELD)
+    open_to = bright & ~(speed + 2 * error < SLOWEST)
+    near = open_to & binary_dilation(core, _SQUARE, _GROWTH)
+    likely = np.maximum(likely, cloud_probability(coarse, near & ~asked))
+    cloud = binary_propagation(core, _SQUARE, mask=core | (open_to & (likely >= LIKELY)))
+    return np.asarray(cloud | (binary_dilation(cloud, _SQUARE) & open_to))
+
+
+def brighter_than_ground(blue: Array, moving: Mask) -> Mask:
+    """Cells whose B02 exceeds that of the ground within 1.5 km, or that have none so near.
+
+    Ground is what has nothing that moves within 500 m.
+    """
+    ground = np.isfinite(blue) & ~binary_dilation(moving, _SQUARE, _GROWTH)
     share = uniform_filter(ground.astype(np.float32), _AROUND, mode="constant")
     total = uniform_filter(np.where(ground, blue, 0), _AROUND, mode="constant")
     usual = total / np.maximum(share, np.float32(1e-6))
-    return np.asarray((share < 10 / _AROUND**2) | (blue > usual + GLOW))
-
-
-def decide(likely: Array, bright: Mask, moves: tuple[Array, Array], high: Array) -> Mask:
-    """Which cells are cloud, without a buffer.
-
-    Args:
-        likely: Probability of s2cloudless.
-        bright: Whether a cell is brighter than the ground around it.
-        moves: Apparent speed and its standard error, m/s.
-        high: Reflectance in B10.
-    """
-    speed, error = np.abs(moves[0]), moves[1]
     with np.errstate(invalid="ignore"):
-        thick = _without_dots(high >= THICK_CIRRUS)
-    may_be = (likely >= LIKELY) & bright & (speed >= SLOWEST)
-    core = (may_be & (speed >= SIGMAS * error)) | thick | _featureless(likely, error)
-    field = binary_dilation(core, _SQUARE, iterations=_FIELD) if core.any() else core
-    core |= may_be & field & (speed >= SIGMAS_IN_A_FIELD * error)
-    near = binary_dilation(core, _SQUARE, iterations=_GROWTH) | (likely >= SURE)
-    still = speed + 2 * error < SLOWEST
-    cloud = binary_propagation(
-        core, _SQUARE, mask=core | ((likely >= LIKELY) & bright & ~still & near)
-    )
-    return np.asarray(cloud | (binary_dilation(cloud, _SQUARE) & bright & ~still))
+        return np.asarray((share < 10 / _AROUND**2) | (blue > usual + GLOW))
 
 
-def _featureless(likely: Array, error: Array) -> Mask:
-    """Wide and surely cloud to s2cloudless, and too even for anything to be measured."""
-    labels, count = label((likely >= SURE) & (error > SLOWEST / 2), _SQUARE)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    wide = sizes >= WIDE
-    wide[0] = False
-    return np.asarray(wide[labels])
+def _wide(mask: Mask) -> Mask:
+    """What of a mask hangs together over at least `WIDE` cells."""
+    return _parts_of(mask, WIDE)
 
 
 def _without_dots(mask: Mask) -> Mask:
-    """What of a mask has a neighbour in it: a single cell with a flash in B10 is a roof."""
+    """What of a mask is no dot: a roof flashes in B10 over a cell or two."""
+    return _parts_of(mask, 4)
+
+
+def _parts_of(mask: Mask, least: int) -> Mask:
+    """The connected parts of a mask that have so many cells."""
     labels, count = label(mask, _SQUARE)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    kept = sizes >= 4
+    kept = np.bincount(labels.ravel(), minlength=count + 1) >= least
     kept[0] = False
     return np.asarray(kept[labels])
 

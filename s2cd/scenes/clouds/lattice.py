@@ -21,6 +21,8 @@ FINE = 40.0
 (OSCD) is a mean again."""
 COARSE = 3
 """Fine cells along a coarse one: 120 m, within what s2cloudless was made for (60 m to 160 m)."""
+FINE_BANDS = ("B02", "B04", "B08", "B8A")
+"""The bands in which movement is measured, and that are needed in fine cells."""
 _ROWS, _COLUMNS = 1024, 4096  # whole blocks of the files seen
 _CACHE_MB = 64
 _METRES_A_DEGREE = 111_320.0
@@ -90,21 +92,24 @@ def _lattice(
     return Lattice(geobox, step, metres, latitude, longitude)
 
 
-class FineSums:
-    """Means of one band over fine cells, from windows of the band in any order.
+class CellSums:
+    """Means of one band over cells, from windows of the band in any order.
 
     A window that comes twice does no harm: its pixels only weigh double. Windows may be added by
     several threads.
     """
 
-    def __init__(self, lattice: Lattice, own: GeoBox) -> None:
-        cell = lattice.geobox.affine * lattice.geobox.affine.scale(lattice.step[1], lattice.step[0])
-        relative = ~own.affine * cell
+    def __init__(self, lattice: Lattice, own: GeoBox, fine: bool) -> None:
+        shape = lattice.fine_shape if fine else lattice.coarse_shape
+        height, width = (step if fine else COARSE * step for step in lattice.step)
+        affine = lattice.geobox.affine
+        relative = ~own.affine * affine * affine.scale(width, height)
         self._pixels = abs(relative.e * relative.a)
-        self._down = _overlaps(lattice.fine_shape[0], relative.e, relative.f, own.shape[0])
-        self._across = _overlaps(lattice.fine_shape[1], relative.a, relative.c, own.shape[1])
-        self._total = np.zeros(lattice.fine_shape, np.float32)
-        self._share = np.zeros(lattice.fine_shape, np.float32)
+        self._least = _LEAST_SEEN if fine else _LEAST_SEEN / COARSE**2
+        self._down = _overlaps(shape[0], relative.e, relative.f, own.shape[0])
+        self._across = _overlaps(shape[1], relative.a, relative.c, own.shape[1])
+        self._total = np.zeros(shape, np.float32)
+        self._share = np.zeros(shape, np.float16)  # of a cell
         self._lock = threading.Lock()
 
     def add(self, ys: slice, xs: slice, values: Array) -> None:
@@ -114,24 +119,26 @@ class FineSums:
         down, across = down[rows], across[columns]
         seen = np.isfinite(values)
         if seen.all():
-            share = np.outer(down.sum(axis=1), across.sum(axis=1))
+            share = np.outer(down.sum(axis=1), across.sum(axis=1) / self._pixels)
         else:
-            share = _both(down, across, seen.astype(np.float32))
+            share = _both(down, across, seen.astype(np.float32)) / self._pixels
             values = np.where(seen, values, np.float32(0))
         total = _both(down, across, values)
         with self._lock:
             self._total[rows, columns] += total
-            self._share[rows, columns] += share
+            self._share[rows, columns] += share.astype(np.float16)
 
     def means(self) -> Array:
-        """Means (y, x); NaN where less than half of a cell is seen."""
-        mean = np.asarray(self._total / np.maximum(self._share, np.float32(1e-6)), np.float32)
-        mean[self._share < _LEAST_SEEN * self._pixels] = np.nan
-        return mean
+        """Means (y, x); NaN where less than half of a fine cell is seen."""
+        weight = np.maximum(self._share.astype(np.float32), np.float32(1e-3))
+        weight *= np.float32(self._pixels)
+        np.divide(self._total, weight, out=weight)
+        weight[self._share < self._least] = np.nan
+        return weight
 
 
-def fine_means(bands: Mapping[str, xr.DataArray], lattice: Lattice) -> dict[str, Array]:
-    """Means of each band (y, x) over fine cells; NaN where less than half of a cell is seen.
+def cell_means(bands: Mapping[str, xr.DataArray], lattice: Lattice) -> dict[str, Array]:
+    """Means of each band (y, x), over fine cells for those of `FINE_BANDS`, else over coarse ones.
 
     Two bands are read at a time, in strips of 1024 rows, so that memory is bounded by the cells.
 
@@ -143,7 +150,7 @@ def fine_means(bands: Mapping[str, xr.DataArray], lattice: Lattice) -> dict[str,
     for name, band in bands.items():
         _check(name, band, lattice)
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB), ThreadPoolExecutor(2) as pool:
-        means = pool.map(lambda band: _fine_mean(band, lattice), bands.values())
+        means = pool.map(lambda name: _mean(name, bands[name], lattice), bands)
         return dict(zip(bands, means, strict=True))
 
 
@@ -175,9 +182,9 @@ def _check(name: str, band: xr.DataArray, lattice: Lattice) -> None:
         )
 
 
-def _fine_mean(band: xr.DataArray, lattice: Lattice) -> Array:
+def _mean(name: str, band: xr.DataArray, lattice: Lattice) -> Array:
     height, width = band.odc.geobox.shape
-    sums = FineSums(lattice, band.odc.geobox)
+    sums = CellSums(lattice, band.odc.geobox, name in FINE_BANDS)
     for top in range(0, height, _ROWS):
         rows = slice(top, min(top + _ROWS, height))
         for left in range(0, width, _COLUMNS):

@@ -31,7 +31,6 @@ _STRIP = 64
 _HALO = 4  # coarse cells: half a window, and the smoothing
 _ALIKE = 7.0  # fine cells that vary as one after smoothing: (16 / 6)^2
 _LEAST_GAIN = 0.1
-_MOST_BIAS = 3.0
 Floats = NDArray[np.float64]
 
 
@@ -40,27 +39,19 @@ def drift(
 ) -> tuple[Array, Array]:
     """Speed along the track (y, x) of coarse cells, in m/s, and its standard error.
 
-    The ground's own speed, the median over what is not ``wanted``, is taken off: bands are
-    registered to a fraction of a pixel only.
-
     Args:
         fine: Reflectance of B02, B04, B08 and B8A over fine cells.
         lattice: The cells.
-        wanted: Coarse cells to measure (y, x); a tenth of the others is measured as ground.
+        wanted: Coarse cells to measure (y, x).
 
     Returns:
         Speed and error; the error is infinite where nothing can be told.
     """
-    ground = ~wanted & (np.add.outer(*map(np.arange, wanted.shape)) % 10 == 0)
-    measured = wanted | ground
     speeds, errors = [], []
     for first, second, lag, least in PAIRS:
-        speed, error = _pair_drift((fine[first], fine[second]), lattice, measured)
-        speed, error = speed / lag, error / lag
-        known = ground & (error < _MOST_BIAS)
-        bias = float(np.median(speed[known])) if known.sum() >= 20 else 0.0
-        speeds.append(speed - np.clip(bias, -_MOST_BIAS, _MOST_BIAS))
-        errors.append(np.hypot(error, least))
+        shift, error = _pair_drift((fine[first], fine[second]), lattice, wanted)
+        speeds.append(shift / lag)
+        errors.append(np.hypot(error / lag, least))
     return _together(np.stack(speeds), np.stack(errors))
 
 

@@ -29,13 +29,12 @@ def may_be_cloud(coarse: Mapping[str, Array]) -> NDArray[np.bool_]:
     return np.asarray(seen & bright)
 
 
-def cloud_probability(coarse: Mapping[str, Array]) -> Array:
-    """Probability of cloud (y, x) after s2cloudless; 0 where there can be none.
+def cloud_probability(coarse: Mapping[str, Array], asked: NDArray[np.bool_]) -> Array:
+    """Probability of cloud (y, x) after s2cloudless; 0 in cells that it is not asked about.
 
     Raises:
         S2cdError: where s2cloudless or lightgbm is not installed.
     """
-    asked = may_be_cloud(coarse)
     result = np.zeros(asked.shape, np.float32)
     if asked.any():
         spectra = np.stack([coarse[name][asked] for name in MODEL_BANDS], axis=1)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.clouds.flags import NEEDED, flags_of, missing_bands
-from s2cd.scenes.clouds.lattice import Array, FineSums, fine_means, lattice_of
+from s2cd.scenes.clouds.lattice import FINE_BANDS, Array, CellSums, cell_means, lattice_of
 from s2cd.scenes.clouds.sun import SunAngles
 from s2cd.scenes.reader import span
 from s2cd.scenes.stack import CHUNK, stack_array
@@ -20,7 +20,7 @@ class _Watched:
     """A lazy stack (band, y, x) whose windows go into sums as they are computed."""
 
     data: Any
-    sums: Mapping[int, FineSums]
+    sums: Mapping[int, CellSums]
 
     ndim = 3
     dtype = np.dtype("float32")
@@ -76,7 +76,11 @@ class CloudWatch:
                 f"{' '.join(NEEDED)}, or say --no-clouds"
             )
         self._lattice, self._sun = lattice_of(stack.odc.geobox), sun
-        self._sums = {n: FineSums(self._lattice, stack.odc.geobox) for n in held if n in NEEDED}
+        self._sums = {
+            name: CellSums(self._lattice, stack.odc.geobox, name in FINE_BANDS)
+            for name in held
+            if name in NEEDED
+        }
         self._others = {n: b for n, b in others.items() if n in NEEDED and n not in self._sums}
         watched = _Watched(stack.data, {held.index(n): sums for n, sums in self._sums.items()})
         data = da.from_array(
@@ -92,6 +96,6 @@ class CloudWatch:
 
     def flags(self) -> xr.DataArray:
         """Flags as of `cloud_flags`, once the whole stack has been computed."""
-        fine = {name: sums.means() for name, sums in self._sums.items()}
-        fine |= fine_means(self._others, self._lattice)
-        return flags_of(fine, self._lattice, self._sun)
+        means = {name: sums.means() for name, sums in self._sums.items()}
+        means |= cell_means(self._others, self._lattice)
+        return flags_of(means, self._lattice, self._sun)
