@@ -34,6 +34,14 @@ def stack(
     resampling: Annotated[
         str, typer.Option(help="How 20 m bands are brought to 10 m: cubic, bilinear, nearest.")
     ] = "cubic",
+    clouds: Annotated[
+        bool | None,
+        typer.Option(
+            "--clouds/--no-clouds",
+            help="Flag clouds, cirrus and shadows in the QA band; by default where B01, B09 and "
+            "B10 are there too.",
+        ),
+    ] = None,
     config: Config = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -42,6 +50,7 @@ def stack(
     """Level-1C products of one date to one stack: reflectance on the 10 m grid."""
     from s2cd.output import check_writable
     from s2cd.scenes.aoi import open_aoi
+    from s2cd.scenes.clouds import watch_folder, watch_products
     from s2cd.scenes.mosaic import Wanted, open_date, stack_of
     from s2cd.scenes.product import product_at
     from s2cd.scenes.safe import open_folder
@@ -52,10 +61,15 @@ def stack(
     found = [product_at(path) for path in products]
     if len(products) == 1 and found[0] is None:
         lazy, qa = open_folder(products[0], wanted.bands, offset, resampling, wanted.aoi), None
+        watch = watch_folder(products[0], lazy, clouds)
     else:
         paths = [known or path for known, path in zip(found, products, strict=True)]
         chosen, geobox = open_date(paths, wanted)
         lazy, qa = stack_of(chosen, geobox, wanted)
-    write_stack(lazy, output, qa=qa, tags=lazy.attrs, overwrite=overwrite)
+        watch = watch_products(chosen, lazy, clouds)
+    if watch is None:
+        write_stack(lazy, output, qa, lazy.attrs, overwrite)
+    else:
+        write_stack(watch.stack, output, qa, lazy.attrs, overwrite, watch.flags)
     height, width = lazy.shape[1:]
     say(f"{output}: {len(lazy)} bands, {width} x {height} pixels")

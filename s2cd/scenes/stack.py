@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -82,6 +82,7 @@ def write_stack(
     qa: xr.DataArray | None = None,
     tags: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    later: Callable[[], xr.DataArray] | None = None,
 ) -> None:
     """Write one date as a stack: complete under its name, or not at all.
 
@@ -92,6 +93,8 @@ def write_stack(
         qa: Bit flags (y, x), uint16; by default 1 (observed) where any band has data.
         tags: What the file shall say of itself.
         overwrite: Whether to replace a file of that name.
+        later: Asked when all bands are written for more flags (y, x), such as
+            `CloudWatch.flags`; its attributes become tags. No data stays 0.
 
     Raises:
         S2cdError: where it cannot be written.
@@ -100,11 +103,24 @@ def write_stack(
 
     profile = _profile(stack)
     with completed(Path(path), overwrite) as temporary, gdal():
-        with rasterio.open(temporary, "w", **profile) as target:
+        with rasterio.open(temporary, "w+", **profile) as target:
             _describe(target, [str(b) for b in stack.band.values], tags or {})
             for window, values in _encoded(stack, qa):
                 target.write(values, window=window)
+            if later is not None:
+                _add_flags(target, later())
         _check_blocks(temporary)
+
+
+def _add_flags(target: Any, flags: xr.DataArray) -> None:
+    """Set flags in the QA band, which is the last, where there is data; add their attributes."""
+    target.update_tags(**{str(key): str(value) for key, value in flags.attrs.items()})
+    for _, window in target.block_windows(target.count):
+        rows, columns = window.toslices()
+        more = np.asarray(flags.data[rows, columns], np.uint16)
+        if more.any():
+            qa = target.read(target.count, window=window)
+            target.write(np.where(qa, qa | more, qa), target.count, window=window)
 
 
 def encode(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
