@@ -11,7 +11,7 @@ import typer
 from s2cd.cli.options import Quiet, Verbose, say
 from s2cd.errors import S2cdError
 
-GROUP = "4. To begin with"
+GROUP = "5. To begin with"
 _FOLDERS = ("before_bands", "after_bands")
 
 
