@@ -40,3 +40,26 @@ def test_too_small_a_sample_is_refused():
         estimate(np.array([[5, 1], [0, 1]]), np.array([90.0, 10.0]))
     with pytest.raises(S2cdError, match="standard error"):
         sample_size(np.array([1.0]), np.array([0.9]), 0)
+
+
+def test_a_sample_is_drawn_interpreted_and_estimated(place, run, tmp_path):
+    import json
+
+    import geopandas
+
+    done = run("detect", place.before, place.after, "-o", "change.tif")
+    assert done.returncode == 0, done.stderr
+    done = run("assess", "plan", "change.tif", "-o", "sample.gpkg", "--error", "0.03")
+    assert done.returncode == 0, done.stderr
+    assert "interpreted" in run("assess", "estimate", "change.tif", "sample.gpkg").stderr
+    table = geopandas.read_file(tmp_path / "sample.gpkg")
+    assert (table["map"] == 1).sum() >= 50
+    rows, columns = (~place.geobox.affine * (table.geometry.x, table.geometry.y))[::-1]
+    table["reference"] = place.truth[rows.astype(int), columns.astype(int)].astype(int)
+    table.to_file(tmp_path / "done.gpkg", layer="sample")
+    done = run("assess", "estimate", "change.tif", "done.gpkg", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["change_area_m2"] == pytest.approx(
+        place.truth.sum() * 100, abs=1.5 * facts["change_area_half_width_m2"] + 20_000
+    )
