@@ -432,7 +432,10 @@ def obey(folder, words, out, like):
     lines = done.stderr.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     assert len(errors) == 1 and lines[-1] == errors[0], done.stderr
-    notes = r"(\S+: )?(no metadata, )?assumed: |bands in both dates: |(warning: how|after lies) "
+    notes = (
+        r"(\S+: )?(no metadata, )?assumed: |bands in both dates: |(warning: how|after lies) "
+        r"|\S+: clouds are not looked for"
+    )
     assert all(re.match(notes, line) or "assumed" in line for line in lines[:-1]), done.stderr
     line = errors[0]
     assert re.search(r"odd\.tif|\bbefore\b.*\bafter\b|dates|the other has|_B0[235]\.tif", line), (

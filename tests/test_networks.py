@@ -32,7 +32,7 @@ def spec(**changed) -> Spec:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A siamese U-Net with seeded random weights: it maps nonsense, but always the same."""
-    from s2cd.networks.siamese import build
+    from s2cd.networks.build import build
 
     torch.manual_seed(0)
     network = build(spec())
@@ -100,7 +100,7 @@ def test_a_spec_with_a_field_of_another_kind_is_refused(name, value):
 
 
 def test_save_then_load_predicts_the_same_bits(checkpoint):
-    from s2cd.networks.siamese import build
+    from s2cd.networks.build import build
 
     torch.manual_seed(0)
     network = build(spec()).eval()
@@ -113,7 +113,7 @@ def test_save_then_load_predicts_the_same_bits(checkpoint):
 
 
 def test_diff_is_blind_to_the_order_of_the_dates_and_concat_is_not():
-    from s2cd.networks.siamese import build
+    from s2cd.networks.build import build
 
     dates = torch.randn(1, 2, 4, 64, 64)
     for fusion, same in (("diff", True), ("concat", False)):
@@ -123,7 +123,7 @@ def test_diff_is_blind_to_the_order_of_the_dates_and_concat_is_not():
 
 
 def test_both_dates_pass_one_encoder_once():
-    from s2cd.networks.siamese import build
+    from s2cd.networks.build import build
 
     network, seen = build(spec()).eval(), []
     network.encoder.register_forward_hook(lambda module, given, out: seen.append(len(given[0])))
@@ -134,7 +134,7 @@ def test_both_dates_pass_one_encoder_once():
 
 @pytest.mark.parametrize("encoder", ["mit_b0", "efficientnet-b0", "mobilenet_v2"])
 def test_other_encoders_fit_in(encoder):
-    from s2cd.networks.siamese import build
+    from s2cd.networks.build import build
 
     network = build(spec(encoder=encoder)).eval()
     with torch.inference_mode():

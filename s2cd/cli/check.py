@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from s2cd.cli.options import Bands, Json, Output, Overwrite, Quiet, Verbose, print_json, say, split
+from s2cd.cli.options import (
+    Bands,
+    Device,
+    Json,
+    Output,
+    Overwrite,
+    Quiet,
+    Verbose,
+    print_json,
+    say,
+    split,
+)
 
 GROUP = "3. Checks: how good, how it looks"
 
@@ -17,24 +28,48 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Option(help="A change map of `s2cd detect`.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled pairs: an OSCD or LEVIR-CD folder, or a CSV.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With DATA: a detector by name, or a checkpoint.")
+    ] = None,
+    split_name: Annotated[
+        str, typer.Option("--split", help="Of DATA: train, val, test, all; test or val by default.")
+    ] = "",
+    prediction: Annotated[Path | None, typer.Option(help="A change map of `s2cd detect`.")] = None,
     label: Annotated[
-        Path, typer.Option(help="A mask of change: 0/1, 1/2 or 0/255, with or without a place.")
-    ],
+        Path | None,
+        typer.Option(help="A mask of change: 0/1, 1/2 or 0/255, with or without a place."),
+    ] = None,
+    device: Device = "auto",
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Precision, recall, F1, IoU and kappa of a change map, over all observed pixels."""
-    from s2cd.learning.evaluate import evaluate_map
+    """Precision, recall, F1, IoU and kappa: of a change map, or of a model on labelled places."""
+    from s2cd.errors import UsageError
 
-    scores = evaluate_map(prediction, label)
+    if (data is None) == (prediction is None) or (label is None) != (prediction is None):
+        raise UsageError("Give DATA with --model, or --prediction with --label")
+    if data is not None:
+        from s2cd.learning.evaluate import Options, evaluate_data
+        from s2cd.networks.registry import DEFAULT, Compute
+
+        scores = evaluate_data(data, model or DEFAULT, Options(split_name, Compute(device)))
+    elif prediction is not None and label is not None:
+        from s2cd.learning.evaluate import evaluate_map
+
+        scores = evaluate_map(prediction, label)
     if json:
         print_json(scores)
         return
     for name in ("f1", "iou", "precision", "recall", "kappa"):
         value = scores[name]
         typer.echo(f"{name:<10} {'undefined' if value is None else f'{value:.4f}'}")
+    if data is not None:
+        say(f"{len(scores['scenes'])} places; 95 % interval of F1: {scores['f1_interval']}")
+        return
     say(
         f"{scores['evaluated_fraction']:.1%} of the pixels evaluated; "
         f"{scores['missed_change_fraction']:.1%} of the labelled change was not observed"

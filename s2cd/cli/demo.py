@@ -11,7 +11,7 @@ import typer
 from s2cd.cli.options import Quiet, Verbose, say
 from s2cd.errors import S2cdError
 
-GROUP = "5. To begin with"
+GROUP = "6. To begin with"
 _BASELINES = ("05.00", "02.04")
 """Of the two simulated products: one with RADIO_ADD_OFFSET, one from before there was any."""
 

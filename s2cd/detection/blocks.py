@@ -7,6 +7,8 @@ depend on the size of the blocks.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import local
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ STEPS = 200
 """Stored value of a probability of 1: steps of 0.5 %."""
 BLOCK = 1024
 """Usual height and width of a block, in pixels."""
+_MEMORY = local()
 BATCH = 4
 """Windows in a batch: more gain nothing on a CPU, where malloc's page faults dominate."""
 
@@ -85,13 +88,28 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
     for start in range(0, len(corners), BATCH):
         batch = corners[start : start + BATCH]
         before, after = (
-            np.stack([date[:, y : y + lattice.window, x : x + lattice.window] for y, x in batch])
-            for date in (seen.before, seen.after)
+            _batch(date, batch, lattice.window, which)
+            for which, date in enumerate((seen.before, seen.after))
         )
         for (y, x), scores in zip(batch, frozen.predict(before, after), strict=True):
             stored[y : y + core, x : x + core] = quantize(scores[inner, inner])
     stored[~useful] = NOT_OBSERVED
     return stored[:height, :width]
+
+
+def _batch(
+    date: NDArray[np.float32], corners: list[tuple[int, int]], size: int, which: int
+) -> NDArray[np.float32]:
+    """Windows of a date (n, band, size, size), in memory that this thread uses again and again.
+
+    Fresh memory would cost as much as the copy: the kernel clears each page of it first.
+    """
+    shape = (BATCH, len(date), size, size)
+    held: dict[Any, NDArray[np.float32]] = _MEMORY.__dict__.setdefault("batches", {})
+    if which not in held or held[which].shape != shape:
+        held[which] = np.empty(shape, np.float32)
+    windows = [date[:, y : y + size, x : x + size] for y, x in corners]
+    return np.stack(windows, out=held[which][: len(corners)])
 
 
 def quantize(scores: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -132,7 +132,7 @@ def detect(
     detector = find_detector(model)
     pair = make_pair(before, after, detector.bands)
     shift = shift_between(pair) if align else None
-    pair = _registered(pair, shift) if align else pair
+    pair = registered(pair, shift) if align else pair
     cut = _threshold(threshold, detector)
     frozen, lattice = detector.fit(pair), lattice_of(detector)
     size = lattice.block_size()
@@ -167,7 +167,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     with held_journal(request.change, plan) as journal:
         clock.lap("open")
         shift = _measured(journal, pair) if request.align else None
-        pair = _registered(pair, shift) if request.align else pair
+        pair = registered(pair, shift) if request.align else pair
         clock.lap("align")
         frozen = _learned(journal, detector, pair)
         clock.lap("fit")
@@ -241,7 +241,7 @@ def _measured(journal: Journal, pair: Pair) -> Shift | None:
     return None if known["shift"] is None else Shift(**known["shift"])
 
 
-def _registered(pair: Pair, shift: Shift | None) -> Pair:
+def registered(pair: Pair, shift: Shift | None) -> Pair:
     """The pair with `after` moved, where that is needed and the measurement is sure; says which."""
     if shift is None or not shift.is_sure:
         logger.warning("how the dates lie to each other could not be measured: left as they are")

@@ -96,7 +96,10 @@ def network_at(path: str, sha256: str, device: str) -> "torch.nn.Module":
 def probabilities(
     network: "torch.nn.Module", dates: NDArray[np.float32], precision: str
 ) -> NDArray[np.float32]:
-    """Probabilities of change (n, height, width) of a batch (n, 2, band, height, width)."""
+    """Probabilities of change (n, height, width) of a batch (n, 2, band, height, width).
+
+    Of a network of several classes it is that of any change.
+    """
     import torch
 
     device: Any = next(network.parameters()).device
@@ -105,4 +108,6 @@ def probabilities(
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
         logits = network(torch.from_numpy(dates).to(device))
+        if logits.shape[1] > 1:
+            return (1 - torch.softmax(logits.float(), dim=1)[:, 0]).cpu().numpy()
         return torch.sigmoid(logits[:, 0].float()).cpu().numpy()

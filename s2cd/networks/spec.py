@@ -8,10 +8,24 @@ from typing import Any
 from s2cd.errors import S2cdError
 from s2cd.scenes.bands import BANDS
 
-ARCHITECTURES = ("siamese",)
-FUSIONS = ("diff", "concat")
+FUSIONS_OF = {
+    "siamese": ("diff", "concat", "concat+diff", "attention"),
+    "unet": ("concat", "diff"),
+    "unet-resnet50-fusion": ("concat",),
+    "fc-ef": ("concat",),
+    "fc-siam-conc": ("concat",),
+    "fc-siam-diff": ("diff",),
+}
+"""How each architecture can bring the dates together, the usual way first."""
+ENCODERS_OF = {"siamese": "resnet18", "unet-resnet50-fusion": "resnet50"}
+"""The usual encoder of the architectures that have one; the others' name is empty."""
+STRIDES = {"siamese": 32}
+"""Product of an architecture's poolings, where it is not 16."""
+ARCHITECTURES = tuple(FUSIONS_OF)
+FUSIONS = ("diff", "concat", "concat+diff", "attention")
 NORMALIZATIONS = ("zscore", "reflectance")
 _MOST_WINDOW = 4096
+_MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,8 @@ class Spec:
 
     Attributes:
         architecture: One of `ARCHITECTURES`.
-        encoder: An encoder of segmentation_models_pytorch, by name.
+        encoder: An encoder of segmentation_models_pytorch or timm, by name; empty where the
+            architecture has its own.
         fusion: How the dates' features are brought together, one of `FUSIONS`.
         bands: The bands it takes, in this order.
         normalization: ``zscore``: each image and band by its own mean and standard deviation;
@@ -31,6 +46,7 @@ class Spec:
         threshold: Probabilities from here on are change.
         calibrated: Whether its probabilities were calibrated.
         trained_on: What it has seen, in words; empty for random weights.
+        classes: Kinds of change it tells apart; 1 where it tells change from none.
     """
 
     architecture: str
@@ -44,6 +60,12 @@ class Spec:
     threshold: float = 0.5
     calibrated: bool = False
     trained_on: str = ""
+    classes: int = 1
+
+    @property
+    def outputs(self) -> int:
+        """Channels of its output: one logit of change, or one for each class and for none."""
+        return 1 if self.classes == 1 else self.classes + 1
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense: a spec may come from anywhere.
@@ -57,6 +79,12 @@ class Spec:
                     f"A network's {name} is {str(getattr(self, name))[:40]!r}, not one of "
                     f"{', '.join(known)}. Train it with this version"
                 )
+        if self.fusion not in FUSIONS_OF[self.architecture]:
+            raise S2cdError(
+                f"{self.architecture} has no fusion {self.fusion!r}. Name one of "
+                f"{', '.join(FUSIONS_OF[self.architecture])}"
+            )
+        self._check_encoder()
         if not self.bands or len(set(self.bands)) < len(self.bands) or set(self.bands) - set(BANDS):
             raise S2cdError("A network's bands are no list of Sentinel-2 bands. Train it anew")
         core = self.window - 2 * self.halo
@@ -65,8 +93,18 @@ class Spec:
             raise S2cdError(f"A network's stride, core, halo and window {sizes} make no sense")
         if self.window % self.stride or core % self.stride:
             raise S2cdError(f"A network's window and core {sizes} are no multiples of its stride")
+        if not 1 <= self.classes <= _MOST_CLASSES:
+            raise S2cdError(f"A network of {self.classes} classes makes no sense. Name 1 to 100")
         if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
             raise S2cdError("A network's threshold is not within 0..1. Train it anew")
+
+    def _check_encoder(self) -> None:
+        usual = ENCODERS_OF.get(self.architecture, "")
+        fixed = self.architecture != "siamese"
+        if fixed and self.encoder != usual:
+            raise S2cdError(
+                f"{self.architecture} takes no encoder of choice. Leave it out, or choose siamese"
+            )
 
     def to_json(self) -> str:
         """The spec as it stands in a checkpoint."""
@@ -98,13 +136,15 @@ _TYPES: dict[str, Any] = {
     "halo": int,
     "threshold": (int, float),
     "calibrated": bool,
+    "classes": int,
 }
 
 
 def _checked(values: Any) -> dict[str, Any]:
     """The fields of a spec, each of its type."""
     known = {field.name for field in fields(Spec)}
-    if not isinstance(values, dict) or set(values) != known:
+    later = {"classes"}  # checkpoints from before it was there have one class
+    if not isinstance(values, dict) or not known - later <= set(values) <= known:
         strange = sorted(set(values) ^ known) if isinstance(values, dict) else ["its kind"]
         raise S2cdError(
             f"The checkpoint's spec differs in {', '.join(map(str, strange))[:80]}. "

@@ -26,7 +26,7 @@ SECONDS = 60
 def checkpoint(tmp_path):
     import torch
 
-    from s2cd.networks.siamese import build
+    from s2cd.networks.build import build
 
     torch.manual_seed(0)
     spec = Spec("siamese", "resnet18", "diff", DEFAULT_BANDS)

@@ -1,0 +1,109 @@
+"""Commands that make models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2cd.cli.options import (
+    Bands,
+    Config,
+    Device,
+    Json,
+    Quiet,
+    Verbose,
+    print_json,
+    progress,
+    say,
+    split,
+)
+
+GROUP = "5. Models: to learn from labels"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command(rich_help_panel=GROUP)(train)
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="An OSCD or LEVIR-CD folder, or a CSV: before,after,label,split.")
+    ] = Path("data"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the run.")] = Path(
+        "runs/run"
+    ),
+    arch: Annotated[
+        str,
+        typer.Option(
+            help="unet, siamese, unet-resnet50-fusion, fc-ef, fc-siam-conc or fc-siam-diff."
+        ),
+    ] = "unet",
+    encoder: Annotated[str, typer.Option(help="Of siamese: of smp or timm; resnet18.")] = "",
+    fusion: Annotated[str, typer.Option(help="concat, diff, concat+diff or attention.")] = "",
+    loss: Annotated[
+        str, typer.Option(help="bce, dice, iou, focal, bce+iou, or such as 0.5*bce+0.5*dice.")
+    ] = "bce+iou",
+    change_weight: Annotated[float, typer.Option(help="Weight of a changed pixel.")] = 1.0,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = 50,
+    steps: Annotated[int, typer.Option(min=0, help="Batches an epoch; 0: as DATA has.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 16,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    size: Annotated[int, typer.Option(min=32, help="Pixels of a training window.")] = 128,
+    window: Annotated[int, typer.Option(help="Pixels of a window at inference.")] = 512,
+    halo: Annotated[int, typer.Option(help="Pixels at its sides that are not used.")] = 64,
+    validation: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of the places for validation.")
+    ] = 0.2,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better F1.")] = 15,
+    ema: Annotated[float, typer.Option(min=0, max=0.9999, help="Averaging of weights.")] = 0.0,
+    freeze_encoder: Annotated[bool, typer.Option(help="Keep the encoder as it is.")] = False,
+    augment: Annotated[bool, typer.Option(help="Alter the windows.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another network.")] = 0,
+    bands: Bands = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is native.")] = "fp32",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Labelled pairs to a model for `s2cd detect --model RUN/best.safetensors`."""
+    from s2cd.errors import S2cdError
+    from s2cd.learning.places import LAYOUTS
+
+    if not data.exists():
+        raise S2cdError(f"{data} is not there. DATA is {LAYOUTS}")
+    from s2cd.learning.train import Recipe
+    from s2cd.learning.train import train as learn
+
+    recipe = Recipe(
+        arch=arch,
+        encoder=encoder,
+        fusion=fusion,
+        bands=split(bands) or (),
+        loss=loss,
+        change_weight=change_weight,
+        epochs=epochs,
+        steps=steps,
+        batch=batch,
+        rate=rate,
+        size=size,
+        window=window,
+        halo=halo,
+        share=validation,
+        patience=patience,
+        ema=ema,
+        freeze=freeze_encoder,
+        augment=augment,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
+    with progress("training", quiet) as report:
+        summary = learn(data, output, recipe, resume, report)
+    if json:
+        print_json(summary)
+        return
+    say(f"{summary['checkpoint']}: F1 {summary['f1']:.4f} on the validation places")

@@ -1,0 +1,117 @@
+"""Architectures: shapes, laws, and that each learns."""
+
+import pytest
+
+from s2cd.errors import S2cdError
+from s2cd.networks.spec import FUSIONS_OF, STRIDES, Spec
+from s2cd.scenes.bands import BANDS as ALL
+
+torch = pytest.importorskip("torch")
+BANDS = ("B02", "B03", "B04", "B08", "B11")
+KINDS = [(a, f) for a, fusions in FUSIONS_OF.items() for f in fusions]
+
+
+def spec(architecture: str, fusion: str, **changed) -> Spec:
+    encoder = {"siamese": "resnet18", "unet-resnet50-fusion": "resnet50"}.get(architecture, "")
+    usual = {"encoder": encoder, "bands": BANDS, "stride": STRIDES.get(architecture, 16)}
+    return Spec(architecture, fusion=fusion, **{**usual, **changed})
+
+
+def network_of(*kind: str, **changed):
+    from s2cd.networks.build import build
+
+    torch.manual_seed(0)
+    return build(spec(*kind, **changed))
+
+
+@pytest.mark.parametrize(("architecture", "fusion"), KINDS)
+def test_every_architecture_takes_any_bands_and_gives_any_classes(architecture, fusion):
+    dates = torch.randn(1, 2, 5, 64, 96)
+    with torch.inference_mode():
+        assert network_of(architecture, fusion).eval()(dates).shape == (1, 1, 64, 96)
+        many = network_of(architecture, fusion, classes=3, bands=BANDS[:3]).eval()
+        assert many(dates[:, :, :3]).shape == (1, 4, 64, 96)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fc-ef", "fc-siam-conc", "fc-siam-diff"])
+def test_a_network_is_equivariant_to_shifts_by_its_stride(architecture):
+    network = network_of(architecture, FUSIONS_OF[architecture][0]).eval()
+    dates = torch.randn(1, 2, 5, 336, 336)
+    with torch.inference_mode():
+        whole = network(dates)[..., 160:176, 160:176]
+        moved = network(dates[..., 16:, 16:])[..., 144:160, 144:160]
+    assert torch.allclose(whole, moved, atol=1e-4)
+
+
+def test_fc_ef_and_its_siblings_have_the_weights_of_the_paper():
+    # 13 bands: 1.35, 1.35 and 1.55 million, as the official code counts them
+    sizes = {}
+    for kind, fusion in (("fc-ef", "concat"), ("fc-siam-diff", "diff"), ("fc-siam-conc", "concat")):
+        network = network_of(kind, fusion, bands=tuple(ALL), classes=1)
+        sizes[kind] = sum(w.numel() for w in network.parameters())
+    rounded = {kind: round(size / 1e6, 2) for kind, size in sizes.items()}
+    assert rounded == {"fc-ef": 1.35, "fc-siam-diff": 1.35, "fc-siam-conc": 1.55}
+
+
+def test_the_features_of_unet_resnet50_fusion_are_those_it_is_named_for():
+    network = network_of("unet-resnet50-fusion", "concat").eval()
+    with torch.inference_mode():
+        levels = network.features(torch.randn(1, 5, 64, 64))
+    assert [(f.shape[1], 64 // f.shape[2]) for f in levels] == [
+        (64, 2), (256, 2), (512, 4), (1024, 8), (2048, 16)
+    ]  # fmt: skip
+    fused = [(f[0].in_channels, f[0].out_channels) for f in network.fusions]
+    assert fused == [(128, 64), (512, 128), (1024, 256), (2048, 512), (4096, 512)]
+    assert network.dropout.p == 0.3
+
+
+def test_a_frozen_encoder_stays_as_it_is_in_training():
+    from s2cd.networks.build import freeze_encoder
+
+    network = network_of("siamese", "diff")
+    freeze_encoder(network)
+    network.train()
+    kept = {n: v.clone() for n, v in network.encoder.state_dict().items()}
+    loss = network(torch.randn(2, 2, 5, 64, 64)).square().mean()
+    loss.backward()
+    assert all(w.grad is None for w in network.encoder.parameters())
+    assert network.head.weight.grad is not None and network.decoder.training
+    assert all(torch.equal(v, kept[n]) for n, v in network.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("encoder", ["mit_b0", "swin_tiny_patch4_window7_224"])
+def test_transformers_are_encoders_and_come_back_from_disk(encoder, tmp_path):
+    from s2cd.networks.build import build
+    from s2cd.networks.checkpoint import load_network, save_checkpoint
+
+    one = spec("siamese", "diff", encoder=encoder)
+    network = build(one).eval()
+    save_checkpoint(tmp_path / "t.safetensors", one, network)
+    dates = torch.randn(1, 2, 5, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(network(dates), load_network(tmp_path / "t.safetensors")(dates))
+
+
+def test_an_unknown_encoder_or_fusion_is_refused_with_what_there_is():
+    from s2cd.networks.build import build
+
+    with pytest.raises(S2cdError, match="no encoder 'resnet19'"):
+        build(spec("siamese", "diff", encoder="resnet19"))
+    with pytest.raises(S2cdError, match="no fusion 'attention'"):
+        spec("unet", "attention")
+    with pytest.raises(S2cdError, match="takes no encoder of choice"):
+        spec("unet", "diff", encoder="resnet18")
+
+
+def test_attention_finds_what_moved_by_one_pixel():
+    from s2cd.networks.fusion import NeighbourAttention
+
+    search = NeighbourAttention(8)
+    with torch.no_grad():
+        for layer in (search.query, search.key, search.value):
+            layer.weight.copy_(torch.eye(8)[:, :, None, None])
+            layer.bias.zero_()
+        search.query.weight.mul_(100)
+        one = torch.nn.functional.normalize(torch.randn(1, 8, 16, 16), dim=1)
+        found = search(one, one.roll(1, dims=3))
+    assert torch.allclose(found[..., 1:-1, 1:-2], one[..., 1:-1, 1:-2], atol=0.05)

@@ -1,0 +1,201 @@
+"""Training: a run repeats, goes on where it was killed, and leaves what `detect` takes."""
+
+import csv
+import json
+import pickle
+
+import numpy as np
+import pytest
+import rasterio
+from conftest import refused
+
+from s2cd.errors import S2cdError
+from s2cd.learning.chips import Chips
+from s2cd.learning.places import Place, find_places, with_splits
+from s2cd.learning.prepared import prepare
+from s2cd.learning.scenes import best_threshold, confusion_at, counts_of
+
+torch = pytest.importorskip("torch")
+BANDS = ("B02", "B03", "B04", "B08")
+TINY = ("--arch", "fc-ef", "--batch", 4, "--steps", 4, "--size", 64, "--window", 128, "--halo", 32)
+
+
+@pytest.fixture
+def data(make_place, tmp_path):
+    """A CSV of two simulated places."""
+    lines = ["before,after,label,split"]
+    for seed, split in ((0, "train"), (5, "val")):
+        place = make_place((160, 176), bands=BANDS, seed=seed)
+        folder = tmp_path / f"place{seed}"
+        folder.mkdir()
+        for path in (place.before, place.after):
+            path.rename(folder / path.name)
+        profile = {"width": 176, "height": 160, "count": 1, "dtype": "uint8"}
+        with rasterio.open(folder / "label.png", "w", driver="PNG", **profile) as file:
+            file.write(place.truth[None] * 255)
+        lines.append(",".join([*(f"{folder.name}/{n}" for n in
+                                 ("before.tif", "after.tif", "label.png")), split]))  # fmt: skip
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in r.items() if k not in ("waited", "seconds")}
+                for r in csv.DictReader(file)]  # fmt: skip
+
+
+def test_a_run_learns_and_detect_and_evaluate_take_its_checkpoint(run, data, tmp_path):
+    done = run("train", data, "-o", "runs/a", "--epochs", 4, "--no-augment", *TINY, "--json",
+               "--rate", 0.01)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    folder = tmp_path / "runs" / "a"
+    losses = [float(row["loss"]) for row in rows(folder)]
+    assert losses[-1] < 0.8 * losses[0]
+    for name in ("best.safetensors", "last.ckpt", "config.toml", "card.md", "curves.png"):
+        assert (folder / name).stat().st_size > 100
+    assert len(list((folder / "predictions").glob("*.png"))) == 4
+    scored = run("evaluate", data, "--model", folder / "best.safetensors", "--json")
+    assert scored.returncode == 0, scored.stderr
+    # the same code scored it in training, with the same threshold
+    assert json.loads(scored.stdout)["f1"] == pytest.approx(summary["f1"], abs=1e-6)
+    before, after = (tmp_path / "place5" / n for n in ("before.tif", "after.tif"))
+    change = tmp_path / "c.tif"
+    assert run("detect", before, after, "-o", change,
+               "--model", folder / "best.safetensors").returncode == 0  # fmt: skip
+    label = tmp_path / "place5" / "label.png"
+    mapped = run("evaluate", "--prediction", change, "--label", label, "--json")
+    assert json.loads(mapped.stdout)["f1"] == pytest.approx(summary["f1"], abs=1e-6)
+
+
+def test_a_resumed_run_is_the_run_that_was_never_stopped(data, tmp_path):
+    from s2cd.learning import train as module
+
+    recipe = module.Recipe(
+        arch="fc-ef", batch=2, steps=2, size=64, window=128, halo=32, epochs=3, ema=0.5
+    )
+    module.train(data, tmp_path / "whole", recipe)
+
+    def killed(done, of):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        module.train(data, tmp_path / "cut", recipe, report=killed)
+    assert len(rows(tmp_path / "cut")) == 1
+    with pytest.raises(S2cdError, match="holds a run already"):
+        module.train(data, tmp_path / "cut", recipe)
+    module.train(data, tmp_path / "cut", recipe, resume=True)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    last = [(tmp_path / n / "best.safetensors").read_bytes() for n in ("cut", "whole")]
+    assert last[0] == last[1]
+
+
+def test_a_pickle_in_place_of_the_state_is_never_opened(data, tmp_path):
+    from s2cd.learning import train as module
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "boom"), "w"))
+
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=1, size=64, window=128, halo=32, epochs=1)
+    module.train(data, tmp_path / "run", recipe)
+    (tmp_path / "run" / "last.ckpt").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(S2cdError, match="no state of this run"):
+        module.train(data, tmp_path / "run", recipe, resume=True)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_windows_repeat_and_fit_their_masks(data, tmp_path):
+    place = find_places(data)[0]
+    sample = prepare(place, None, tmp_path / "cache")
+    chips = Chips((sample,), size=64, batch=4)
+    one, other = chips.draw(3, 1), chips.draw(3, 1)
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not np.array_equal(one[0], chips.draw(3, 2)[0])
+    dates, masks = one
+    assert dates.shape == (4, 2, 4, 64, 64) and masks.shape == (4, 64, 64)
+    assert np.isfinite(dates).all() and (masks == 1).any()
+    apart = np.abs(dates[:, 1] - dates[:, 0]).mean(axis=1)
+    assert apart[masks == 1].mean() > 3 * apart[masks == 0].mean()
+
+
+def test_a_prepared_place_is_used_again_until_a_file_changes(data, tmp_path):
+    place = find_places(data)[0]
+    cache = tmp_path / "cache"
+    prepare(place, None, cache)
+    (made,) = cache.iterdir()
+    stamp = (made / "meta.json").stat().st_mtime_ns
+    prepare(place, None, cache)
+    assert (made / "meta.json").stat().st_mtime_ns == stamp
+    place.label.touch()
+    prepare(place, None, cache)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_nearby_cities_stay_on_one_side():
+    names = ("bercy", "paris", "nantes", "pisa", "rennes", "saclay_e", "saclay_w")
+    places = [Place(n, *[None] * 3) for n in names]
+    for seed in range(20):
+        sides = {p.name: p.split for p in with_splits(places, 0.3, seed)}
+        assert sides["bercy"] == sides["paris"] and sides["saclay_e"] == sides["saclay_w"]
+        assert set(sides.values()) == {"train", "val"}
+
+
+def test_the_layout_of_oscd_is_understood(oscd):
+    places = find_places(oscd)
+    assert len(places) == 13 and places[0].name == "abudhabi"
+    assert all(p.before.name == "imgs_1" and p.label.exists() for p in places)
+
+
+def test_the_layouts_of_levir_are_understood(tmp_path):
+    for split in ("train", "val"):
+        for side in ("A", "B", "label"):
+            (tmp_path / split / side).mkdir(parents=True)
+            (tmp_path / split / side / f"{split}_1.png").touch()
+    assert {(p.name, p.split) for p in find_places(tmp_path)} == {
+        ("train_1", "train"), ("val_1", "val")
+    }  # fmt: skip
+    (tmp_path / "val" / "label" / "val_1.png").unlink()
+    with pytest.raises(S2cdError, match="is not there"):
+        find_places(tmp_path)
+
+
+def test_what_is_no_data_is_refused_with_what_data_is(run, tmp_path):
+    assert "is not there. DATA is an OSCD folder" in refused(run("train"))
+    (tmp_path / "empty").mkdir()
+    assert "no labelled pairs" in refused(run("train", tmp_path / "empty"))
+    (tmp_path / "a.csv").write_text("before,after,label,split\nx.tif,y.tif,z.tif,train\n")
+    assert "line 2" in refused(run("train", tmp_path / "a.csv"))
+
+
+def test_the_threshold_is_that_of_the_highest_f1():
+    stored = np.array([[0, 40, 80, 120, 200, 255]], np.uint8)
+    label = np.array([[0, 0, 1, 1, 1, 1]], np.uint8)
+    counts = counts_of(stored, label)
+    assert counts.sum() == 5
+    assert 0.2 < best_threshold(counts) <= 0.4
+    assert confusion_at(counts, best_threshold(counts)).f1 == 1
+
+
+@pytest.mark.parametrize("name", ["bce", "dice", "iou", "focal", "bce+iou", "0.5*bce+0.5*dice"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_losses_fall_towards_the_truth_and_forget_the_unknown(name, classes):
+    from s2cd.learning.losses import make_loss
+
+    mask = torch.randint(0, classes + 1, (2, 16, 16), generator=torch.manual_seed(0))
+    mask[0, :4] = 255
+    known = torch.where(mask == 255, 0, mask)
+    if classes == 1:
+        right = (known.float() * 2 - 1)[:, None]
+    else:
+        right = torch.nn.functional.one_hot(known, 4).movedim(-1, 1).float()
+    loss = make_loss(name, 2.0)
+    assert loss(right * 9, mask) < loss(right, mask) < loss(-right, mask)
+    other = right.clone()
+    other[0, :, :4] = 50
+    assert torch.equal(loss(right, mask), loss(other, mask))
+    with pytest.raises(S2cdError, match="no loss"):
+        make_loss("hinge")
