@@ -137,3 +137,35 @@ def test_real_pairs_are_registered_by_the_common_measure(oscd, city):
             )
             lengths.append(np.hypot(*shift))
     assert np.median(lengths) <= 0.10
+
+
+def test_the_command_moves_a_date_and_its_flags(tmp_path, run):
+    before, after = simulated((1.0, -2.0), 7, bands=("B03", "B04"))
+    after.values[:, 100:140, 200:260] = np.nan
+    qa = stack_array(
+        np.where(np.isnan(after.values[:1]), 0, 1).astype(np.uint16), after.odc.geobox, ["QA"]
+    )[0]
+    qa.values[300:310, 300:310] |= 2
+    write_stack(before, tmp_path / "b.tif")
+    write_stack(after, tmp_path / "a.tif", qa.drop_vars("band"))
+    done = run("align", "b.tif", "a.tif", "-o", "m.tif", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert abs(found["rows"] + 1) < 0.05 and abs(found["columns"] - 2) < 0.05
+    again = run("align", "b.tif", "m.tif", "-o", "n.tif", "--json")
+    assert json.loads(again.stdout)["shift_px"] < 0.05
+    with rasterio.open(tmp_path / "m.tif") as file:
+        flags, red = file.read(3), file.read(2)
+    assert (flags[299:309, 302:312] == 3).all() and (flags == 3).sum() == 100
+    assert (red[99:139, 202:262] == 0).all() and flags[120, 230] == 0
+    assert run("align", "b.tif", "a.tif", "-o", "m.tif").returncode == 1
+
+
+def test_dates_without_anything_in_common_are_not_moved(tmp_path, run):
+    before, after = simulated((0, 0), 8)
+    after.values[:] = 0.2
+    write_stack(before, tmp_path / "b.tif")
+    write_stack(after, tmp_path / "a.tif")
+    done = run("align", "b.tif", "a.tif", "-o", "m.tif")
+    assert done.returncode == 1 and "cannot be measured" in done.stderr
+    assert not (tmp_path / "m.tif").exists()

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from s2cd.cli.options import AoiText, Bands, Config, Output, Overwrite, Quiet, Verbose, say, split
+from s2cd.cli.options import (
+    AoiText,
+    Bands,
+    Config,
+    Json,
+    Output,
+    Overwrite,
+    Quiet,
+    Verbose,
+    print_json,
+    say,
+    split,
+)
+from s2cd.errors import S2cdError
 
 GROUP = "1. Scenes: one date on one grid"
 
@@ -13,6 +26,7 @@ GROUP = "1. Scenes: one date on one grid"
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command(rich_help_panel=GROUP)(stack)
+    app.command(rich_help_panel=GROUP)(align)
 
 
 def stack(
@@ -73,3 +87,49 @@ def stack(
         write_stack(watch.stack, output, qa, lazy.attrs, overwrite, watch.flags)
     height, width = lazy.shape[1:]
     say(f"{output}: {len(lazy)} bands, {width} x {height} pixels")
+
+
+def align(
+    before: Annotated[Path, typer.Argument(help="The stack or raster that stays as it is.")],
+    after: Annotated[Path, typer.Argument(help="The stack or raster to bring onto it.")],
+    output: Output,
+    bands: Bands = None,
+    config: Config = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Move the later date onto the earlier one, to a fraction of a pixel; `detect` does so itself.
+
+    The result has the grid of BEFORE. It is resampled once, from the original.
+    """
+    from s2cd.output import check_writable
+    from s2cd.scenes.align import shift_between
+    from s2cd.scenes.pair import make_pair
+    from s2cd.scenes.registered import registered, registered_qa
+    from s2cd.scenes.stack import open_qa, open_stack, write_stack
+
+    check_writable(output, overwrite)
+    chosen = split(bands)
+    pair = make_pair(open_stack(before, chosen), open_stack(after, chosen))
+    shift = shift_between(pair)
+    if shift is None or not shift.is_sure:
+        raise S2cdError(
+            f"How {after} lies to {before} cannot be measured: too few windows agree. "
+            "Choose clearer dates, or a larger area"
+        )
+    whole, qa = open_stack(after, chosen, mask=()), open_qa(after)
+    result = registered(whole, pair.geobox, shift)
+    flags = None if qa is None else registered_qa(qa, pair.geobox, shift)
+    said = {"SHIFT_ROWS": f"{shift.rows:.3f}", "SHIFT_COLUMNS": f"{shift.columns:.3f}"}
+    write_stack(result, output, flags, {**whole.attrs, **said}, overwrite)
+    summary = {"output": str(output), "shift_px": round(shift.length, 3)}
+    summary |= {"rows": shift.rows, "columns": shift.columns, "windows": shift.windows}
+    if json:
+        print_json(summary)
+        return
+    say(
+        f"{output}: moved by {shift.rows:+.2f} rows, {shift.columns:+.2f} columns "
+        f"({shift.windows} windows agree)"
+    )

@@ -105,9 +105,17 @@ def aligned(pair: Pair, shift: Shift) -> Pair:
     return replace(pair, after_geobox=_moved(pair, np.array([shift.rows, shift.columns])))
 
 
+def moved(own: GeoBox, grid: GeoBox, shift: Shift) -> GeoBox:
+    """A grid as it would be if its content were moved by a shift in pixels of another grid."""
+    return _moved_by(own, grid, (shift.rows, shift.columns))
+
+
 def _moved(pair: Pair, shift: NDArray[np.float64]) -> GeoBox:
     """The grid of `after` as it would be if its content were moved by ``shift`` (rows, columns)."""
-    own, grid = pair.after_geobox, pair.geobox
+    return _moved_by(pair.after_geobox, pair.geobox, (shift[0], shift[1]))
+
+
+def _moved_by(own: GeoBox, grid: GeoBox, shift: tuple[float, float]) -> GeoBox:
     move = grid.affine * Affine.translation(shift[1], shift[0]) * ~grid.affine
     return GeoBox(own.shape, move * own.affine, own.crs)
 

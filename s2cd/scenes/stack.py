@@ -195,7 +195,7 @@ def _describe(target: Any, bands: list[str], tags: Mapping[str, str]) -> None:
 
     target.descriptions = (*bands, "QA")
     target.scales = (*(SCALE for _ in bands), 1.0)
-    target.update_tags(**tags, S2CD_VERSION=__version__)
+    target.update_tags(**{**tags, "S2CD_VERSION": __version__})
     flags = ", ".join(f"{bit} {name}" for name, bit in QA_FLAGS.items())
     target.update_tags(len(bands) + 1, FLAGS=flags)
 
