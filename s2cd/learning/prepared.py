@@ -15,7 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from s2cd.detection.detect import registered
+from s2cd.detection.prepare import registered
 from s2cd.errors import S2cdError
 from s2cd.learning.places import Place
 from s2cd.networks.inputs import Statistics, statistics_of
@@ -70,7 +70,7 @@ def prepare(place: Place, bands: tuple[str, ...] | None, cache: Path) -> Sample:
     ]
     mean, std = (tuple(map(tuple, meta["statistics"][key])) for key in ("mean", "std"))
     label = np.load(folder / "label.npy", mmap_mode="r")
-    return Sample(place, Pair(dates[0], dates[1], box, box), label, Statistics(mean, std))
+    return Sample(place, make_pair(dates[0], dates[1], meta["bands"]), label, Statistics(mean, std))
 
 
 def _key(place: Place, bands: tuple[str, ...] | None) -> str:

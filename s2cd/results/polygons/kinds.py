@@ -6,7 +6,7 @@ NDWI = (green - nir) / (green + nir), McFeeters 1996 (Int. J. Remote Sensing 17,
 DBSI = (swir16 - green) / (swir16 + green) - NDVI, Rasul et al. 2018 (Land 7, 81).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import Block
+from s2cd.detection.prepare import motion_in
 from s2cd.errors import S2cdError
-from s2cd.scenes.align import Shift, aligned
 from s2cd.scenes.pair import Pair, make_pair
 from s2cd.scenes.stack import open_stack
 
@@ -75,10 +75,8 @@ def index_reader(
     pair = make_pair(stacks[0], stacks[1], NEEDED)
     if pair.geobox != geobox:
         raise S2cdError(f"{dates[0]} does not lie on the grid of the map. Name its own dates")
-    if tags.get("REGISTRATION") == "after moved":
-        shift = Shift(float(tags["SHIFT_ROWS"]), float(tags["SHIFT_COLUMNS"]), 0, 0.0, 0.0)
-        pair = aligned(pair, shift)
-    return IndexReader(pair)
+    motion = motion_in(tags)
+    return IndexReader(pair if motion is None else replace(pair, motion=motion))
 
 
 def _indices(bands: NDArray[np.float32]) -> NDArray[np.float32]:
