@@ -47,7 +47,7 @@ def rows(folder):
 
 
 def test_a_run_learns_and_detect_and_evaluate_take_its_checkpoint(run, data, tmp_path):
-    done = run("train", data, "-o", "runs/a", "--epochs", 4, "--no-augment", *TINY, "--json",
+    done = run("train", data, "-o", "runs/a", "--epochs", 4, "--augment", "none", *TINY, "--json",
                "--rate", 0.01)  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -199,3 +199,47 @@ def test_losses_fall_towards_the_truth_and_forget_the_unknown(name, classes):
     assert torch.equal(loss(right, mask), loss(other, mask))
     with pytest.raises(S2cdError, match="no loss"):
         make_loss("hinge")
+
+
+def test_a_network_for_keeps_learns_from_all_places_and_keeps_its_last_weights(data, tmp_path):
+    from s2cd.learning import train as module
+    from s2cd.networks.checkpoint import read_spec
+
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=2, size=64, window=128, halo=32, epochs=2,
+                           validation=0.0, threshold=0.3, ema=0.5)  # fmt: skip
+    summary = module.train(data, tmp_path / "all", recipe)
+    assert summary["epoch"] == 2 and "f1" not in summary
+    spec = read_spec(tmp_path / "all" / "best.safetensors")
+    assert spec.threshold == 0.3 and "0001" in spec.trained_on and "0002" in spec.trained_on
+    assert "no place was held apart" in (tmp_path / "all" / "card.md").read_text()
+
+
+def test_dates_that_change_places_keep_their_own_statistics(data, tmp_path):
+    from s2cd.learning.augment import Augmentation
+
+    sample = prepare(find_places(data)[0], None, tmp_path / "cache")
+    plain, swapped = (
+        Chips((sample,), size=64, batch=8, augmentation=Augmentation(turned=False, swapped=s))
+        for s in (False, True)
+    )
+    (one, mask), (other, same) = plain.draw(0, 0), swapped.draw(0, 0)
+    assert np.array_equal(mask, same)
+    turned = [np.array_equal(a, b[::-1]) for a, b in zip(one, other, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(one, other, strict=True)]
+    assert any(turned) and any(kept) and all(np.logical_xor(turned, kept))
+
+
+@pytest.mark.parametrize("name", ["none", "flips", "mild", "strong"])
+def test_windows_are_altered_as_much_as_was_asked(data, tmp_path, name):
+    from s2cd.learning.augment import AUGMENTATIONS
+
+    sample = prepare(find_places(data)[0], None, tmp_path / "cache")
+    plain = Chips((sample,), size=64, batch=16, augmentation=AUGMENTATIONS["none"]).draw(0, 0)[0]
+    seen = Chips((sample,), size=64, batch=16, augmentation=AUGMENTATIONS[name]).draw(0, 0)[0]
+    sums = [np.allclose(a.sum(), b.sum(), rtol=1e-4) for a, b in zip(plain, seen, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(plain, seen, strict=True)]
+    assert all(same) == (name == "none") and all(sums) == (name in ("none", "flips"))
+
+
+def test_an_unknown_augmentation_is_refused(run, data):
+    assert "no augmentation 'wild'" in refused(run("train", data, *TINY, "--augment", "wild"))

@@ -14,6 +14,7 @@ from s2cd.cli.options import (
     Quiet,
     Verbose,
     print_json,
+    progress,
     say,
     split,
 )
@@ -37,6 +38,20 @@ def evaluate(
     split_name: Annotated[
         str, typer.Option("--split", help="Of DATA: train, val, test, all; test or val by default.")
     ] = "",
+    cross_validate: Annotated[
+        bool,
+        typer.Option(
+            "--cross-validate",
+            help="Of DATA: train by --recipe, each place judged by a network that never saw it.",
+        ),
+    ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A TOML file with options of `s2cd train`.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that places are left out by.")] = 4,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Of --cross-validate: the folder of its runs.")
+    ] = Path("runs/cross"),
     prediction: Annotated[Path | None, typer.Option(help="A change map of `s2cd detect`.")] = None,
     label: Annotated[
         Path | None,
@@ -52,7 +67,19 @@ def evaluate(
 
     if (data is None) == (prediction is None) or (label is None) != (prediction is None):
         raise UsageError("Give DATA with --model, or --prediction with --label")
-    if data is not None:
+    if cross_validate and (data is None or model is not None or split_name):
+        raise UsageError("Give --cross-validate with DATA and --recipe alone: it trains its models")
+    if cross_validate and data is not None:
+        from s2cd.learning.crossvalidate import cross_validate as judge
+        from s2cd.learning.crossvalidate import folds_of
+        from s2cd.learning.recipe import Recipe, read_recipe
+
+        chosen = Recipe() if recipe is None else read_recipe(recipe)
+        with progress("training", quiet) as report:
+            scores = judge(
+                folds_of(data, output.parent / ".prepared", folds), output, chosen, report
+            )
+    elif data is not None:
         from s2cd.learning.evaluate import Options, evaluate_data
         from s2cd.networks.registry import DEFAULT, Compute
 

@@ -13,15 +13,17 @@ from s2cd.networks.detector import Frozen
 from s2cd.output import completed
 
 if TYPE_CHECKING:
-    from s2cd.learning.train import Training
+    from s2cd.learning.loop import Training
 
 _PICTURED = 3
 
 
 def to_toml(values: dict[str, Any]) -> str:
-    """Plain values and lists as TOML, whose strings, numbers and lists are written as JSON's."""
+    """Plain values and lists as TOML, written as JSON's; what is None is left out."""
     lines = [
-        f"{key} = {json.dumps(list(v) if isinstance(v, tuple) else v)}" for key, v in values.items()
+        f"{key} = {json.dumps(list(v) if isinstance(v, tuple) else v)}"
+        for key, v in values.items()
+        if v is not None
     ]
     return "\n".join(lines) + "\n"
 
@@ -33,10 +35,11 @@ def write_curves(history: list[dict[str, float]], path: Path) -> None:
     epochs = [row["epoch"] for row in history]
     axes[0].plot(epochs, [row["loss"] for row in history])
     axes[0].set_title("training loss")
-    for name in ("f1", "precision", "recall"):
+    for name in [n for n in ("f1", "precision", "recall") if n in history[0]]:
         axes[1].plot(epochs, [row[name] for row in history], label=name)
     axes[1].set_title("validation places, all pixels")
-    axes[1].legend()
+    if "f1" in history[0]:
+        axes[1].legend()
     for axis in axes:
         axis.set_xlabel("epoch")
     with completed(path, overwrite=True) as temporary:
@@ -77,23 +80,33 @@ def write_card(run: "Training", places: list[Place], path: Path) -> None:
 
     from s2cd import __version__
 
-    best = max(run.history, key=lambda row: row["f1"])
     named = {s: ", ".join(p.name for p in places if p.split == s) for s in ("train", "val")}
     text = f"""# {run.spec.architecture} {run.spec.encoder} ({run.spec.fusion})
 
 - bands: {" ".join(run.spec.bands)}; normalisation: {run.spec.normalization}
 - trained on: {named["train"]}
-- validated on (threshold and stopping were chosen here too): {named["val"]}
-- best epoch {best["epoch"]:.0f} of {len(run.history)}: F1 {best["f1"]:.4f}, precision
-  {best["precision"]:.4f}, recall {best["recall"]:.4f}, IoU {best["iou"]:.4f} at the threshold
-  {best["threshold"]:.3f}, over all pixels of whole places
+- {_verdict(run, named["val"])}
 - seed {run.recipe.seed}; s2cd {__version__}, torch {torch.__version__}, Python
   {platform.python_version()}
-- the scores above are of validation places: measure others with `s2cd evaluate`
 - weights trained on OSCD are for non-commercial use (its labels are CC BY-NC-SA)
 """
     with completed(path, overwrite=True) as temporary:
         temporary.write_text(text)
+
+
+def _verdict(run: "Training", held: str) -> str:
+    row = run.best
+    if not run.judged:
+        return (
+            f"no place was held apart: the weights are those after all {row['epoch']:.0f} epochs, "
+            f"the threshold {run.spec.threshold} was given. Measure it on other places"
+        )
+    scores = ", ".join(f"{n} {row[n]:.4f}" for n in ("f1", "precision", "recall", "iou"))
+    return (
+        f"validated on {held} (threshold and stopping were chosen there too), all pixels of whole "
+        f"places: best epoch {row['epoch']:.0f} of {len(run.history)}, {scores} at the threshold "
+        f"{row['threshold']:.3f}. Measure it on other places with `s2cd evaluate`"
+    )
 
 
 def _colours(date: Any, bands: tuple[str, ...]) -> Any:
