@@ -80,6 +80,10 @@ def train(
     bands: Bands = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is native.")] = "fp32",
+    mlflow: Annotated[
+        bool,
+        typer.Option("--mlflow", help="Tell MLflow of it too (extra mlflow): mlflow.db beside."),
+    ] = False,
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -121,6 +125,7 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        mlflow=mlflow,
     )
     with progress("training", quiet) as report:
         summary = learn(data, output, recipe, resume, report)

@@ -11,12 +11,12 @@ import numpy as np
 
 from s2cd.errors import S2cdError
 from s2cd.learning.evaluate import interval
-from s2cd.learning.loop import Report, scene_map
 from s2cd.learning.metrics import Confusion
 from s2cd.learning.places import NEARBY, Place, find_places
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.recipe import Recipe
-from s2cd.learning.scenes import Counts, best_threshold, confusion_at, counts_of
+from s2cd.learning.run import Report
+from s2cd.learning.scenes import Counts, best_threshold, confusion_at, counts_of, scene_map
 from s2cd.learning.train import Ground, claim_run, split_for, train_on
 from s2cd.networks.checkpoint import load_network, read_spec
 from s2cd.output import completed, write_errors

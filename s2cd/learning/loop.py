@@ -1,151 +1,178 @@
-"""The loop: an epoch is a function of its number and of the state, so a killed run goes on."""
+"""The loop, by Lightning: an epoch is a function of its number and of the state of the run."""
 
 import logging
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s2cd.detection.blocks import Lattice
 from s2cd.errors import S2cdError
 from s2cd.learning.chips import Chips
 from s2cd.learning.losses import make_loss
-from s2cd.learning.prepared import Sample
-from s2cd.learning.recipe import Recipe
-from s2cd.learning.scenes import Live, best_threshold, confusion_at, counts_of, stored_map
-from s2cd.networks.build import build
-from s2cd.networks.spec import Spec
+from s2cd.learning.run import Report, Row, Training, average, rate_at
+from s2cd.networks.shim import mend_torchvision
 
-logger = logging.getLogger(__name__)
+mend_torchvision()  # Lightning's metrics import it
 
-Report = Callable[[int, int], None]
-Row = dict[str, float]
-_SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
+from lightning.fabric.utilities.warnings import PossibleUserWarning  # noqa: E402
+from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
+from lightning.pytorch.loggers import Logger  # noqa: E402
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it greets, and advertises
 
 
 @dataclass
-class Training:
-    """The state of a run, and what does not change in it."""
+class Batches:
+    """The batches of the next epoch as tensors, and for how many seconds they were waited for."""
 
-    recipe: Recipe
-    spec: Spec
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    steps: int
-    averaged: dict[str, Tensor] = field(default_factory=dict)
-    history: list[Row] = field(default_factory=list)
+    run: Training
+    chips: Chips
+    waited: float = field(default=0.0)
 
-    @property
-    def judged(self) -> bool:
-        """Whether there are places of validation."""
-        return "f1" in self.history[0]
+    def __len__(self) -> int:
+        return self.run.steps
 
-    @property
-    def best(self) -> Row:
-        """The epoch whose weights are kept: the first of the highest F1; else the last."""
-        if not self.judged:
-            return self.history[-1]
-        return max(self.history, key=lambda row: row["f1"])
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all epochs are done, or none was better for as long as was agreed."""
-        done = len(self.history)
-        if done == 0 or done >= self.recipe.epochs or not self.judged:
-            return done >= self.recipe.epochs
-        return done - self.best["epoch"] >= self.recipe.patience
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = self.chips.epoch(len(self.run.history), self.run.steps)
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
 
 
-def learn(run: Training, chips: Chips, report: Report) -> Row:
-    """Another epoch: its mean loss, and the share of its time that was spent waiting for data."""
-    recipe, epoch = run.recipe, len(run.history)
-    loss_of = make_loss(recipe.loss, recipe.change_weight)
-    device = next(run.network.parameters()).device
-    torch.manual_seed(recipe.seed * 100_003 + epoch + 1)  # of dropout: nothing to be kept
-    run.network.train()
-    total, waited, began = 0.0, 0.0, time.monotonic()
-    asked = began
-    for step, (dates, masks) in enumerate(chips.epoch(epoch, run.steps)):
-        waited += time.monotonic() - asked
+class Learner(LightningModule):
+    """What a step is."""
+
+    def __init__(self, run: Training) -> None:
+        super().__init__()
+        self.training_run = run
+        self.network = run.network
+        self.loss_of = make_loss(run.recipe.loss, run.recipe.change_weight)
+        self.total = 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser of the run, which is restored with it."""
+        return self.training_run.optimizer
+
+    def on_train_epoch_start(self) -> None:
+        """Begin at a seed of this epoch: dropout keeps no state that would have to be saved."""
+        run = self.training_run
+        torch.manual_seed(run.recipe.seed * 100_003 + len(run.history) + 1)
+        self.network.train()
+        self.total = 0.0
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The loss of a batch, at the learning rate of its step."""
+        run = self.training_run
         for group in run.optimizer.param_groups:
-            group["lr"] = rate_at(run, epoch * run.steps + step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = run.network(torch.from_numpy(dates).to(device))
-        loss = loss_of(logits, torch.from_numpy(masks).to(device))
-        run.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip)
-        run.optimizer.step()
-        _average(run)
-        total += float(loss.detach())
-        report(epoch * run.steps + step + 1, recipe.epochs * run.steps)
-        asked = time.monotonic()
-    if not math.isfinite(total):
-        raise S2cdError("The loss is no longer a number. Give a lower --rate, or check the data")
-    waited = round(waited / max(1e-9, asked - began), 4)
-    return {
-        "epoch": epoch + 1,
-        "loss": total / run.steps,
-        "rate": rate_at(run, (epoch + 1) * run.steps - 1),
-        "waited": waited,
-    }
+            group["lr"] = rate_at(run, len(run.history) * run.steps + index)
+        loss = self.loss_of(self.network(batch[0]), batch[1])
+        self.total += float(loss.detach())
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """By the norm; Lightning's own refuses the fused step under bf16, which scales nothing."""
+        if self.training_run.recipe.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.training_run.recipe.clip)
 
 
-def judged(run: Training, network: nn.Module, held: tuple[Sample, ...]) -> Row:
-    """Scores over all pixels of the places held apart, at the best threshold or the one given."""
-    counts: Any = 0
-    for sample in held:
-        counts = counts + counts_of(scene_map(run.spec, network, sample), np.asarray(sample.label))
-    threshold = run.recipe.threshold or best_threshold(counts)
-    scores = confusion_at(counts, threshold).scores()
-    return {"threshold": threshold, **{name: scores[name] or 0.0 for name in _SCORES}}
+class Averaging(Callback):
+    """Keeps the average of the weights of all steps."""
+
+    def on_train_batch_end(self, trainer: Any, learner: Any, *_: Any) -> None:
+        """After each step."""
+        average(learner.training_run)
 
 
-def scene_map(spec: Spec, network: nn.Module, sample: Sample) -> Any:
-    """Stored probabilities of a whole place: (y, x)."""
-    frozen = Live(network, sample.statistics)
-    return stored_map(sample, frozen, Lattice(spec.window, spec.halo))
+class Telling(Callback):
+    """Tells how far the run is."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def on_train_batch_end(
+        self, trainer: Any, learner: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """After each step."""
+        run = learner.training_run
+        self.report(len(run.history) * run.steps + index + 1, run.recipe.epochs * run.steps)
 
 
-def rate_at(run: Training, step: int) -> float:
-    """The learning rate of a step: a linear warm-up of 5 %, then half a cosine down to 1 %.
+class Epochs(Callback):
+    """At the end of each epoch: judge it, write what is to be kept, and stop where it is over."""
 
-    I. Loshchilov, F. Hutter, "SGDR", ICLR 2017, without restarts.
-    """
-    whole = run.recipe.epochs * run.steps
-    warm = max(1, whole // 20)
-    if step < warm:
-        return run.recipe.rate * (step + 1) / warm
-    part = (step - warm) / max(1, whole - warm)
-    return run.recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+    def __init__(self, batches: Batches, keep: Callable[[Row], None]) -> None:
+        self.batches, self.keep, self.began = batches, keep, 0.0
+
+    def on_train_start(self, trainer: Any, learner: Any) -> None:
+        """Let a terminated run die at once: Lightning would finish its epoch first."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def on_train_epoch_start(self, trainer: Any, learner: Any) -> None:
+        """Begin to measure."""
+        self.began, self.batches.waited = time.monotonic(), 0.0
+
+    def on_train_epoch_end(self, trainer: Any, learner: Any) -> None:
+        """Tell the epoch."""
+        run = learner.training_run
+        if not math.isfinite(learner.total):
+            raise S2cdError(
+                "The loss is no longer a number. Give a lower --rate, or check the data"
+            )
+        seconds = time.monotonic() - self.began
+        epoch = len(run.history) + 1
+        row = {"epoch": epoch, "loss": learner.total / run.steps}
+        row |= {"rate": rate_at(run, epoch * run.steps - 1)}
+        row |= {"waited": round(self.batches.waited / max(seconds, 1e-9), 4), "seconds": seconds}
+        self.keep(row)
+        trainer.should_stop = run.is_over
 
 
-def _average(run: Training) -> None:
-    if not run.recipe.ema:
+def fit(
+    run: Training, chips: Chips, keep: Callable[[Row], None], report: Report, loggers: list[Logger]
+) -> None:
+    """Learn until the run is over; ``keep`` takes each epoch's row, with the network in `run`."""
+    if run.is_over:
         return
-    for name, value in run.network.state_dict().items():
-        kept = run.averaged.get(name)
-        if kept is None or not value.is_floating_point():
-            run.averaged[name] = value.detach().clone()
-        else:
-            kept.lerp_(value, 1 - run.recipe.ema)
+    batches = Batches(run, chips)
+    trainer = Trainer(
+        accelerator="gpu" if next(run.network.parameters()).is_cuda else "cpu",
+        devices=1,
+        precision="bf16-mixed" if run.recipe.precision == "bf16" else "32-true",
+        max_epochs=run.recipe.epochs,
+        callbacks=[Averaging(), Telling(report), Epochs(batches, keep)],
+        logger=loggers,
+        log_every_n_steps=1,
+        enable_checkpointing=False,  # of pickles: the state is kept by `keep`
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_autolog_hparams=False,
+        use_distributed_sampler=False,
+    )
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    progress.processed = len(run.history)
+    _call(trainer, Learner(run), batches)
 
 
-def kept_network(run: Training) -> nn.Module:
-    """The network to be judged and kept, in evaluation mode."""
-    if not run.averaged:
-        return run.network.eval()
-    network: Any = build(run.spec).to(next(run.network.parameters()).device)
-    network.load_state_dict(run.averaged)
-    return network.to(memory_format=torch.channels_last).eval()
-
-
-def kept_spec(run: Training, row: Row) -> Spec:
-    """The spec with the threshold of an epoch."""
-    return replace(run.spec, threshold=row.get("threshold", run.spec.threshold))
+def _call(trainer: Trainer, learner: Learner, batches: Batches) -> None:
+    """Fit; Ctrl-C stays Ctrl-C, where Lightning would exit the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # Lightning's own use
+            trainer.fit(learner, batches)
+    except SystemExit as e:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from e

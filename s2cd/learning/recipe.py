@@ -40,6 +40,7 @@ class Recipe:
         seed: Another seed, other weights and windows.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``fp32``, or ``bf16`` where it is native.
+        mlflow: Whether MLflow is told of the run, too.
     """
 
     arch: str = "unet"
@@ -68,6 +69,7 @@ class Recipe:
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"
+    mlflow: bool = False
 
     @property
     def frozen(self) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2cd.learning.places import Place
 from s2cd.learning.prepared import Sample
@@ -13,7 +14,7 @@ from s2cd.networks.detector import Frozen
 from s2cd.output import completed
 
 if TYPE_CHECKING:
-    from s2cd.learning.loop import Training
+    from s2cd.learning.run import Training
 
 _PICTURED = 3
 
@@ -46,8 +47,8 @@ def write_curves(history: list[dict[str, float]], path: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def write_pictures(sample: Sample, frozen: Frozen, size: int, path: Path) -> None:
-    """Before, after, truth and prediction of fixed windows of a place, as a PNG."""
+def write_pictures(sample: Sample, frozen: Frozen, size: int, path: Path) -> NDArray[np.uint8]:
+    """Before, after, truth and prediction of fixed windows of a place: PNG, and (y, x, 3)."""
     label = np.asarray(sample.label)
     changed = np.argwhere(label == 1)
     picks = changed[:: max(1, len(changed) // _PICTURED)][:_PICTURED]
@@ -72,6 +73,7 @@ def write_pictures(sample: Sample, frozen: Frozen, size: int, path: Path) -> Non
             axis.set_axis_off()
     with completed(path, overwrite=True) as temporary:
         figure.savefig(temporary, format="png")
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def write_card(run: "Training", places: list[Place], path: Path) -> None:

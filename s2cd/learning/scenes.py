@@ -16,6 +16,8 @@ from s2cd.networks.runtime import probabilities
 if TYPE_CHECKING:
     from torch import nn
 
+    from s2cd.networks.spec import Spec
+
 Counts = NDArray[np.int64]
 """Pixels by truth and stored probability: (2, 201)."""
 
@@ -46,6 +48,12 @@ def stored_map(sample: Sample, frozen: Frozen, lattice: Lattice) -> NDArray[np.u
     for block in blocks(sample.pair.shape, lattice.block_size()):
         result[block.ys, block.xs] = predict_block(sample.pair, frozen, lattice, block)
     return result
+
+
+def scene_map(spec: "Spec", network: "nn.Module", sample: Sample) -> NDArray[np.uint8]:
+    """Stored probabilities of a whole place, by a network in memory: (y, x)."""
+    frozen = Live(network, sample.statistics)
+    return stored_map(sample, frozen, Lattice(spec.window, spec.halo))
 
 
 def counts_of(stored: NDArray[np.uint8], label: NDArray[np.uint8]) -> Counts:

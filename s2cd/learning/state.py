@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from s2cd.errors import S2cdError
-from s2cd.learning.loop import Row, Training
+from s2cd.learning.run import Row, Training
 from s2cd.output import completed, one_line
 
 _KEY = "s2cd-training"

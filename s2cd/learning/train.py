@@ -8,17 +8,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from s2cd.errors import S2cdError
 from s2cd.learning.augment import find_augmentation
 from s2cd.learning.chips import Chips
-from s2cd.learning.loop import Report, Training, judged, kept_network, kept_spec, learn
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.recipe import Recipe
+from s2cd.learning.run import Report, Row, Training, kept_network, kept_spec
 from s2cd.learning.runfolder import to_toml, write_card, write_curves, write_pictures
-from s2cd.learning.scenes import Live
+from s2cd.learning.scenes import Live, best_threshold, confusion_at, counts_of, scene_map
 from s2cd.learning.state import restore_state, save_state, write_metrics
 from s2cd.networks.build import build, freeze_encoder
 from s2cd.networks.checkpoint import save_checkpoint
@@ -27,6 +29,8 @@ from s2cd.networks.runtime import check_precision, choose_device
 from s2cd.output import completed, write_errors
 
 logger = logging.getLogger(__name__)
+
+_SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,20 @@ def train_on(
     sides = {s: tuple(x for x in samples if x.place.split == s) for s in ("train", "val")}
     if not sides["train"]:
         raise S2cdError(f"{ground.name} has no places to train on. Mark some with split train")
+    how = find_augmentation(recipe.augment)
+    chips = Chips(sides["train"], recipe.size, recipe.batch, recipe.seed, True, how)
     run = _start(recipe, sides["train"], ground)
     if (folder / "last.ckpt").exists():
         restore_state(run, folder / "last.ckpt")
-    how = find_augmentation(recipe.augment)
-    chips = Chips(sides["train"], recipe.size, recipe.batch, recipe.seed, True, how)
-    while not run.is_over:
-        _one_epoch(run, chips, sides["val"], folder, report or (lambda done, of: None))
+    from s2cd.learning.loop import fit  # Lightning takes seconds to import
+    from s2cd.learning.tracking import track_settings, trackers
+
+    loggers = trackers(folder, recipe.mlflow)
+    shown = (sides["val"] or sides["train"])[0]
+    keep = Keeper(run, sides["val"], shown, folder, loggers)
+    if not run.history:
+        track_settings(loggers, asdict(recipe))
+    fit(run, chips, keep, report or (lambda done, of: None), loggers)
     write_curves(run.history, folder / "curves.png")
     write_card(run, chosen, folder / "card.md")
     return {"checkpoint": str(folder / "best.safetensors"), **run.best}
@@ -136,26 +147,43 @@ def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground) -> Train
     return Training(recipe, spec, network, optimizer, steps)
 
 
-def _one_epoch(
-    run: Training, chips: Chips, held: tuple[Sample, ...], folder: Path, report: Report
-) -> None:
-    """Learn, judge, and leave all that tells of it and all that is needed to go on."""
-    began = time.monotonic()
-    row = learn(run, chips, report)
-    network = kept_network(run)
-    row |= judged(run, network, held) if held else {}
-    row["seconds"] = round(time.monotonic() - began, 2)
-    run.history.append(row)
-    if run.best is row and (held or run.is_over):
-        spec = kept_spec(run, row)
-        save_checkpoint(folder / "best.safetensors", spec, network, overwrite=True)
-    save_state(run, folder / "last.ckpt")
-    write_metrics(run.history, folder / "metrics.csv")
-    (folder / "predictions").mkdir(exist_ok=True)
-    shown = held[0] if held else chips.samples[0]
-    picture = folder / f"predictions/{row['epoch']:03.0f}.png"
-    write_pictures(shown, Live(network, shown.statistics), run.recipe.size, picture)
-    text = " ".join(
-        f"{name} {row[name]:.4f}" for name in ("loss", "f1", "threshold") if name in row
-    )
-    logger.info("epoch %d: %s", row["epoch"], text)
+@dataclass(frozen=True)
+class Keeper:
+    """Judges each epoch, and leaves all that tells of it and all that is needed to go on."""
+
+    run: Training
+    held: tuple[Sample, ...]
+    shown: Sample
+    folder: Path
+    loggers: list[Any]
+
+    def __call__(self, row: Row) -> None:
+        """Complete the row of an epoch that was just learned, and write it."""
+        from s2cd.learning.tracking import track
+
+        run, began = self.run, time.monotonic()
+        network = kept_network(run)
+        row |= self._judged(network) if self.held else {}
+        row["seconds"] = round(row["seconds"] + time.monotonic() - began, 2)
+        run.history.append(row)
+        if run.best is row and (self.held or run.is_over):
+            spec = kept_spec(run, row)
+            save_checkpoint(self.folder / "best.safetensors", spec, network, overwrite=True)
+        save_state(run, self.folder / "last.ckpt")
+        write_metrics(run.history, self.folder / "metrics.csv")
+        (self.folder / "predictions").mkdir(exist_ok=True)
+        path = self.folder / f"predictions/{row['epoch']:03.0f}.png"
+        frozen = Live(network, self.shown.statistics)
+        track(self.loggers, row, write_pictures(self.shown, frozen, run.recipe.size, path))
+        said = [f"{name} {row[name]:.4f}" for name in ("loss", "f1", "threshold") if name in row]
+        logger.info("epoch %d: %s", row["epoch"], ", ".join(said))
+
+    def _judged(self, network: nn.Module) -> Row:
+        """Scores over all pixels of the places held apart, at the best threshold or that given."""
+        counts: Any = 0
+        for sample in self.held:
+            stored = scene_map(self.run.spec, network, sample)
+            counts = counts + counts_of(stored, np.asarray(sample.label))
+        threshold = self.run.recipe.threshold or best_threshold(counts)
+        scores = confusion_at(counts, threshold).scores()
+        return {"threshold": threshold, **{name: scores[name] or 0.0 for name in _SCORES}}
