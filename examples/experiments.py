@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HEAD = ("row", "F1", "95 %", "F1, threshold of other folds", "best F1 of all thresholds",
-        "precision", "recall", "IoU", "kappa", "weights", "windows/s", "minutes")  # fmt: skip
+        "precision", "recall", "F1, 1 px", "ECE", "weights", "windows/s", "minutes")  # fmt: skip
 
 
 def claimed(folder: Path, row: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def line(name: str, folder: Path) -> str:
     return f"| {' | '.join([name, *cells])} |" + " |" * (len(HEAD) - 1 - len(cells))
 
 
-HEAD_SCORES = ("precision", "recall", "iou", "kappa")
+HEAD_SCORES = ("precision", "recall", "f1_one_pixel", "calibration_error")
 
 
 def minutes(logs: list[Path]) -> float:

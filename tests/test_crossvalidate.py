@@ -12,6 +12,7 @@ from conftest import refused
 
 from s2cd.errors import S2cdError
 from s2cd.learning.crossvalidate import cross_validate, folds_of, scores_of
+from s2cd.learning.metrics import Nearness
 
 pytest.importorskip("torch")
 BANDS = ("B02", "B03", "B04", "B08")
@@ -70,6 +71,7 @@ def test_no_network_is_judged_on_what_it_saw_and_a_stopped_one_goes_on(data, tmp
         seen = read_spec(out / f"fold{number}" / "best.safetensors").trained_on
         assert all((name in seen) == (name not in part) for name in scores["scenes"])
         assert np.load(out / f"fold{number}" / "maps" / f"{part[0]}.npy").shape == (128, 128)
+    assert (out / "curves.png").stat().st_size > 1000
     assert scores == cross_validate(folds, out, recipe)
     with pytest.raises(S2cdError, match="another recipe"):
         cross_validate(folds, out, recipe_of({"rate": 0.1}, recipe))
@@ -81,7 +83,10 @@ def test_a_threshold_comes_from_the_other_folds_only():
         histogram = np.zeros((2, 201), np.int64)
         histogram[0, at - 5], histogram[1, at + 5] = 900, 100
         counts[name] = histogram
-    scores = scores_of(counts, [["a"], ["b"], ["c"]])
+    scores = scores_of(
+        counts, (("a",), ("b",), ("c",)), lambda name, threshold: Nearness(2, 1, 2, 1)
+    )
+    assert scores["f1_one_pixel"] == 0.5 and scores["calibration_error"] > 0
     one, other, last = scores["chosen"]["threshold"]
     assert scores["scenes"]["c"]["recall"] == 1 and scores["scenes"]["a"]["recall"] == 0
     # of two places, the higher limit costs half the recall and the lower all precision

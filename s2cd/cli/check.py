@@ -48,6 +48,10 @@ def evaluate(
     recipe: Annotated[
         Path | None, typer.Option(help="A TOML file with options of `s2cd train`.")
     ] = None,
+    curves: Annotated[
+        Path | None,
+        typer.Option(help="Of DATA: a PNG of precision over recall, and of calibration."),
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts that places are left out by.")] = 4,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Of --cross-validate: the folder of its runs.")
@@ -74,16 +78,15 @@ def evaluate(
         from s2cd.learning.crossvalidate import folds_of
         from s2cd.learning.recipe import Recipe, read_recipe
 
-        chosen = Recipe() if recipe is None else read_recipe(recipe)
+        how = Recipe() if recipe is None else read_recipe(recipe)
         with progress("training", quiet) as report:
-            scores = judge(
-                folds_of(data, output.parent / ".prepared", folds), output, chosen, report
-            )
+            scores = judge(folds_of(data, output.parent / ".prepared", folds), output, how, report)
     elif data is not None:
         from s2cd.learning.evaluate import Options, evaluate_data
         from s2cd.networks.registry import DEFAULT, Compute
 
-        scores = evaluate_data(data, model or DEFAULT, Options(split_name, Compute(device)))
+        chosen = Options(split_name, Compute(device), curves=curves)
+        scores = evaluate_data(data, model or DEFAULT, chosen)
     elif prediction is not None and label is not None:
         from s2cd.learning.evaluate import evaluate_map
 
@@ -91,9 +94,9 @@ def evaluate(
     if json:
         print_json(scores)
         return
-    for name in ("f1", "iou", "precision", "recall", "kappa"):
+    for name in ("f1", "iou", "precision", "recall", "kappa", "f1_one_pixel"):
         value = scores[name]
-        typer.echo(f"{name:<10} {'undefined' if value is None else f'{value:.4f}'}")
+        typer.echo(f"{name:<12} {'undefined' if value is None else f'{value:.4f}'}")
     if data is not None:
         say(f"{len(scores['scenes'])} places; 95 % interval of F1: {scores['f1_interval']}")
         return

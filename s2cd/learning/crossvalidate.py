@@ -2,16 +2,18 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from s2cd.detection.blocks import classify
 from s2cd.errors import S2cdError
-from s2cd.learning.evaluate import interval
-from s2cd.learning.metrics import Confusion
+from s2cd.learning.curves import write_score_curves
+from s2cd.learning.evaluate import summary
+from s2cd.learning.metrics import Nearness, nearness
 from s2cd.learning.places import NEARBY, Place, find_places
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.recipe import Recipe
@@ -23,6 +25,9 @@ from s2cd.output import completed, write_errors
 
 logger = logging.getLogger(__name__)
 
+Parts = tuple[tuple[str, ...], ...]
+Near = Callable[[str, float], Nearness]
+"""Of a place, by its name, at a threshold."""
 _SEED = 0
 """Of the folds: the same for every recipe, so that rows can be compared."""
 
@@ -40,7 +45,7 @@ class Folds:
 
     name: str
     places: tuple[Place, ...]
-    parts: tuple[tuple[str, ...], ...]
+    parts: Parts
     cache: Path
 
 
@@ -80,10 +85,28 @@ def cross_validate(
     for number in range(len(folds.parts)):
         logger.info("fold %d of %d: %s", number + 1, len(folds.parts), folds.parts[number])
         counts |= _fold(folds, number, folder / f"fold{number}", recipe, report)
-    scores = scores_of(counts, folds.parts)
+    whole: Counts = sum(counts.values(), np.zeros_like(next(iter(counts.values()))))
+    write_score_curves(whole, folder / "curves.png")
+    scores = scores_of(counts, folds.parts, _nearness(folds, folder, recipe))
     with completed(folder / "scores.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(scores))
     return scores
+
+
+def _nearness(folds: Folds, folder: Path, recipe: Recipe) -> Near:
+    """How near the maps that were kept come to the labels, at any threshold."""
+    samples = {p.name: prepare(p, recipe.bands or None, folds.cache) for p in folds.places}
+    maps = {
+        name: np.load(folder / f"fold{number}" / "maps" / f"{name}.npy", mmap_mode="r")
+        for number, part in enumerate(folds.parts)
+        for name in part
+    }
+
+    def near(name: str, threshold: float) -> Nearness:
+        predicted = classify(np.asarray(maps[name]), threshold)
+        return nearness(predicted, np.asarray(samples[name].label))
+
+    return near
 
 
 def _fold(
@@ -117,33 +140,31 @@ def _mapped(sample: Sample, folder: Path) -> Counts:
     return counts_of(stored, np.asarray(sample.label))
 
 
-def scores_of(counts: dict[str, Counts], parts: Iterable[Iterable[str]]) -> dict[str, Any]:
+def scores_of(counts: dict[str, Counts], parts: Parts, near: Near) -> dict[str, Any]:
     """Scores over all pixels of all places, each predicted by a network that never saw it.
 
     At the threshold 0.5; at one that is chosen, for each fold, by the highest F1 on the places
     of the other folds (``chosen``: nothing of the fold's own labels); and at the best of all,
     which is known only afterwards (``best``: no score, an upper bound).
     """
-    half = {name: confusion_at(one, 0.5) for name, one in counts.items()}
-    chosen: dict[str, Confusion] = {}
+    nothing = np.zeros_like(next(iter(counts.values())))
+    whole = sum(counts.values(), nothing)
     thresholds = []
     for part in parts:
-        others = [one for name, one in counts.items() if name not in set(part)]
-        threshold = best_threshold(sum(others, np.zeros_like(others[0])))
-        thresholds.append(threshold)
-        chosen |= {name: confusion_at(counts[name], threshold) for name in part}
-    whole = sum(counts.values(), np.zeros_like(next(iter(counts.values()))))
+        others = [one for name, one in counts.items() if name not in part]
+        thresholds.append(best_threshold(sum(others, nothing)))
+    each = {n: t for part, t in zip(parts, thresholds, strict=True) for n in part}
     best = best_threshold(whole)
+
+    def at(thresholds: dict[str, float]) -> dict[str, Any]:
+        scenes = {name: confusion_at(one, thresholds[name]) for name, one in counts.items()}
+        return summary(scenes, whole, sum((near(n, thresholds[n]) for n in counts), Nearness()))
+
     return {
-        **_summary(half),
+        **at(dict.fromkeys(counts, 0.5)),
         "threshold": 0.5,
-        "chosen": {**_summary(chosen), "threshold": thresholds},
-        "best": {**confusion_at(whole, best).scores(), "threshold": best},
-        "scenes": {name: one.scores() for name, one in half.items()},
+        "chosen": {**at(each), "threshold": thresholds},
+        "best": {**at(dict.fromkeys(counts, best)), "threshold": best},
+        "scenes": {name: confusion_at(one, 0.5).scores() for name, one in counts.items()},
         "counts": {name: one.tolist() for name, one in counts.items()},
     }
-
-
-def _summary(scenes: dict[str, Confusion]) -> dict[str, Any]:
-    whole = sum(scenes.values(), Confusion())
-    return {**whole.scores(), "f1_interval": interval(list(scenes.values()))}

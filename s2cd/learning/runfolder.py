@@ -31,7 +31,7 @@ def to_toml(values: dict[str, Any]) -> str:
 
 def write_curves(history: list[dict[str, float]], path: Path) -> None:
     """Loss, and validation F1, precision and recall by epoch, as a PNG."""
-    figure = _figure((9, 3.5))
+    figure = figure_of((9, 3.5))
     axes = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     axes[0].plot(epochs, [row["loss"] for row in history])
@@ -53,7 +53,7 @@ def write_pictures(sample: Sample, frozen: Frozen, size: int, path: Path) -> NDA
     changed = np.argwhere(label == 1)
     picks = changed[:: max(1, len(changed) // _PICTURED)][:_PICTURED]
     centres = picks if len(picks) else np.array([[n // 2 for n in label.shape]])
-    figure = _figure((8, 2.1 * len(centres)))
+    figure = figure_of((8, 2.1 * len(centres)))
     rows = figure.subplots(len(centres), 4, squeeze=False)
     for axes, centre in zip(rows, centres, strict=True):
         top, left = (
@@ -120,7 +120,8 @@ def _colours(date: Any, bands: tuple[str, ...]) -> Any:
     return np.clip((np.nan_to_num(image, nan=low) - low) / max(high - low, 1e-6), 0, 1)
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def figure_of(size: tuple[float, float]) -> Any:
+    """A figure of so many inches that no window shows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,21 +113,28 @@ def train_on(
 
 def claim_run(folder: Path, recipe: Recipe, ground: Ground, resume: bool) -> None:
     """Take the run folder, or go on in it; another run's folder is refused."""
-    facts = {"data": ground.name, "data_sha256": ground.fingerprint()}
-    text = to_toml({**facts, **asdict(recipe)})
+    facts = {"data": ground.name, "data_sha256": ground.fingerprint(), **asdict(recipe)}
     config = folder / "config.toml"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if not config.exists():
         with completed(config) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(to_toml(facts))
         return
     if not resume:
         raise S2cdError(f"{folder} holds a run already. Give --resume to go on, or another -o")
-    if config.read_text() != text:
+    if _settings(config.read_text()) != _settings(to_toml(facts)):
         raise S2cdError(
             f"{folder} holds a run of another recipe or DATA (config.toml). Name another"
         )
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """All settings of a run; what its version did not know yet was as is usual now."""
+    try:
+        return {**tomllib.loads(to_toml(asdict(Recipe()))), **tomllib.loads(text)}
+    except tomllib.TOMLDecodeError:
+        return {}
 
 
 def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground) -> Training:
