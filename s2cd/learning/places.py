@@ -29,6 +29,8 @@ NEARBY = (
 SPLITS = ("train", "val", "test")
 WINDOW = 128
 """Height and width of the windows that networks learn from, unless told."""
+REQUEST = "tile.json"
+"""The file that says of a folder of windows what they were cut from: all from one scene."""
 _COLUMNS = ("before", "after", "label", "split")
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 LAYOUTS = (
@@ -49,7 +51,7 @@ class Place:
         split: ``train``, ``val``, ``test``, or empty where nobody said.
         area: The part of the scene that it is; all of it by default.
         reach: Pixels around the area that a network may see, but not learn from.
-        whole: Name of the scene of which it is a part.
+        whole: Name of the scene of which it is a part: never on two sides of a split but by areas.
     """
 
     name: str
@@ -117,7 +119,7 @@ def with_splits(
     free, fixed = sides[""] or sides["train"], sides["train"] if sides[""] else []
     if len(free) == 1 and not fixed:
         return [*(p for p in places if p is not free[0]), *_parts(free[0], share, window)]
-    groups = sorted({_group(p.name) for p in free} - {_group(p.name) for p in fixed})
+    groups = sorted({_group(p) for p in free} - {_group(p) for p in fixed})
     most = len(groups) if fixed else len(groups) - 1
     if most < 1:
         raise S2cdError(
@@ -128,18 +130,19 @@ def with_splits(
         )
     np.random.default_rng(seed).shuffle(groups)
     kept = set(groups[: min(most, max(1, round(share * (len(groups) + len(fixed)))))])
-    chosen = {p.name: "val" if _group(p.name) in kept else "train" for p in free}
+    chosen = {p.name: "val" if _group(p) in kept else "train" for p in free}
     return [replace(p, split=chosen.get(p.name, p.split)) for p in places]
 
 
-def _group(name: str) -> str:
-    return next((min(cities) for cities in NEARBY if name in cities), name)
+def _group(place: Place) -> str:
+    """What a place must stay together with."""
+    return next((min(cities) for cities in NEARBY if place.scene in cities), place.scene)
 
 
 def _warn_of_neighbours(val: list[Place], train: list[Place]) -> None:
-    learned = {_group(p.name): p.name for p in train}
+    learned = {_group(p): p.name for p in train}
     for place in val:
-        if (near := learned.get(_group(place.name))) is not None:
+        if (near := learned.get(_group(place))) is not None:
             logger.warning("%s is validated on, and %s lies close to it", place.name, near)
 
 
@@ -239,6 +242,7 @@ def _dated(city: Path, date: int) -> Path:
 
 def _from_levir(data: Path) -> list[Place]:
     places = []
+    whole = data.resolve().name if (data / REQUEST).is_file() else ""
     for folder, split in [(data, ""), *((data / s, s) for s in SPLITS)]:
         sides = {side: _pictures(folder / side) for side in ("A", "B", "label")}
         for stem, before in sides["A"].items():
@@ -247,7 +251,8 @@ def _from_levir(data: Path) -> list[Place]:
                     f"{folder / absent[0] / before.name} is not there, but {before} is. Complete "
                     "the folder"
                 )
-            places.append(Place(stem, before, sides["B"][stem], sides["label"][stem], split))
+            files = before, sides["B"][stem], sides["label"][stem]
+            places.append(Place(stem, *files, split, whole=whole))
     return _listed(places, data / "list")
 
 

@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
 from s2cd.learning.areas import Cut, cut
+from s2cd.learning.places import REQUEST
 from s2cd.learning.prepared import identity
 from s2cd.learning.store import Area
 from s2cd.learning.tiling.formats import Files, GeoTiffs, ZarrStore
@@ -21,8 +22,6 @@ from s2cd.learning.tiling.scene import Chip, Scene, Tiling, lattice, open_scene
 from s2cd.output import completed, write_errors
 
 Report = Callable[[int, int], None]
-REQUEST = "tile.json"
-"""The file that says what a folder of windows was made of."""
 INDEX = "index.csv"
 _COLUMNS = (
     "name", "before", "after", "label", "split", "row", "column", "west", "south", "east",
