@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s2cd.errors import S2cdError
-from s2cd.learning.areas import GAP, cut
+from s2cd.learning.areas import GAP, Cut, cut
 from s2cd.learning.store import Area
 from s2cd.output import one_line
 
@@ -148,15 +148,8 @@ def _warn_of_neighbours(val: list[Place], train: list[Place]) -> None:
 
 def _parts(place: Place, share: float, window: int) -> list[Place]:
     """One place as areas that do not touch, some to learn from and some to validate on."""
-    from s2cd.scenes.mask import read_label
-
-    label = read_label(place.label, open_date(place.before, None).odc.geobox)
-    found = cut(label, window, share)
-    logger.info(
-        "%s is the only place: cut into areas, %d to learn from and %d to validate on, %d pixels "
-        "apart",
-        place.name, len(found.train), len(found.val), found.gap,
-    )  # fmt: skip
+    found = _cut(place, share, window)
+    sides = [("train", area) for area in found.train] + [("val", area) for area in found.val]
     return [
         replace(
             place,
@@ -166,9 +159,24 @@ def _parts(place: Place, share: float, window: int) -> list[Place]:
             reach=found.gap if split == "val" else 0,
             whole=place.name,
         )
-        for split, areas in (("train", found.train), ("val", found.val))
-        for area in areas
+        for split, area in sides
     ]
+
+
+def _cut(place: Place, share: float, window: int) -> Cut:
+    from s2cd.scenes.mask import UNLABELLED, read_label
+
+    label = read_label(place.label, open_date(place.before, None).odc.geobox)
+    found = cut(label, window, share)
+    logger.info(
+        "%s is the only place: cut into areas, %d to learn from and %d to validate on, %d pixels "
+        "apart",
+        place.name, len(found.train), len(found.val), found.gap,
+    )  # fmt: skip
+    changed = (label > 0) & (label != UNLABELLED)
+    if not any(changed[area.slices].any() for area in found.val):
+        logger.warning("%s: no change is labelled in the areas to validate on", place.name)
+    return found
 
 
 def _distinct(places: list[Place]) -> list[Place]:
