@@ -127,10 +127,15 @@ def test_a_prepared_place_is_used_again_until_a_file_changes(data, tmp_path):
     cache = tmp_path / "cache"
     prepare(place, None, cache)
     (made,) = cache.iterdir()
-    stamp = (made / "meta.json").stat().st_mtime_ns
+    stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     prepare(place, None, cache)
-    assert (made / "meta.json").stat().st_mtime_ns == stamp
+    assert {path.name: path.stat().st_mtime_ns for path in made.iterdir()} == stamps
     place.label.touch()
+    prepare(place, None, cache)
+    (again,) = cache.iterdir()  # a place that is labelled anew is not registered anew
+    assert (made / "dates.bin").stat().st_mtime_ns == stamps["dates.bin"]
+    assert len(list(again.glob("label-*.npy"))) == 2
+    place.after.touch()
     prepare(place, None, cache)
     assert len(list(cache.iterdir())) == 2
 
