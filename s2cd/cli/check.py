@@ -107,17 +107,31 @@ def evaluate(
 
 
 def plot(
-    before: Annotated[Path, typer.Argument(help="The earlier stack or raster.")],
-    after: Annotated[Path, typer.Argument(help="The later stack or raster.")],
+    before: Annotated[Path, typer.Argument(help="The earlier stack or raster; or DATA alone.")],
+    after: Annotated[Path | None, typer.Argument(help="The later stack or raster.")] = None,
     change: Annotated[Path | None, typer.Argument(help="A change map.")] = None,
     output: Output = Path("results.png"),
     label: Annotated[Path | None, typer.Option(help="A mask of change.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With DATA: a detector by name, or a checkpoint.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="With DATA: windows to draw.")] = 6,
+    split_name: Annotated[str, typer.Option("--split", help="With DATA: as in evaluate.")] = "",
     bands: Bands = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Before, after, truth and prediction side by side, as a PNG."""
+    """Before, after, truth and prediction side by side, as a PNG: of a pair, or of DATA."""
+    if after is None:
+        from s2cd.learning.evaluate import Options
+        from s2cd.learning.pictures import draw_samples
+        from s2cd.networks.registry import DEFAULT
+
+        name, options = model or DEFAULT, Options(split_name)
+        count = draw_samples(before, name, samples, output, overwrite, options)
+        say(f"{output}: {count} windows")
+        return
     from s2cd.results.plot import Panels, write_plot
 
     write_plot(Panels(before, after, change, label, split(bands)), output, overwrite)

@@ -94,7 +94,10 @@ def train(
     from s2cd.learning.places import LAYOUTS
 
     if not data.exists():
-        raise S2cdError(f"{data} is not there. DATA is {LAYOUTS}")
+        raise S2cdError(
+            f"{data} is not there. DATA is {LAYOUTS}. `s2cd demo --train` shows how it works, "
+            "without any"
+        )
     from s2cd.learning.recipe import Recipe
     from s2cd.learning.train import train as learn
 

@@ -58,7 +58,7 @@ def folds_of(data: Path, cache: Path, count: int = 4) -> Folds:
     places = find_places(data)
     groups: dict[str, list[str]] = {}
     for place in places:
-        near = next((min(cities) for cities in NEARBY if place.name in cities), place.name)
+        near = next((min(cities) for cities in NEARBY if place.scene in cities), place.scene)
         groups.setdefault(near, []).append(place.name)
     if len(groups) < count:
         raise S2cdError(f"{data} has {len(groups)} places apart, too few for {count} folds")

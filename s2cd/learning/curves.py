@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import STEPS
-from s2cd.learning.runfolder import figure_of
+from s2cd.learning.figures import figure_of
 from s2cd.learning.scenes import Counts
 from s2cd.output import completed
 

@@ -75,12 +75,7 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
         S2cdError: where DATA, the model or a place cannot be used.
     """
     detector = find_detector(model, options.compute)
-    places = with_splits(find_places(data)) if options.split != "all" else find_places(data)
-    asked = {"": ("test", "val"), "all": ("",)}.get(options.split, (options.split,))
-    sides = [[p for p in places if options.split == "all" or p.split == s] for s in asked]
-    chosen = next((side for side in sides if side), [])
-    if not chosen:
-        raise S2cdError(f"{data} has no places of split {options.split!r}. Give --split all")
+    chosen = places_of(data, options.split)
     counts, scenes, near = [], {}, Nearness()
     for place in chosen:
         _warn_of(detector, place)
@@ -96,6 +91,22 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     facts = {"threshold": detector.threshold, "model": detector.name}
     scores = summary(scenes, whole, near)
     return {**scores, **facts, "scenes": {name: one.scores() for name, one in scenes.items()}}
+
+
+def places_of(data: Path, split: str) -> list[Place]:
+    """The places of a split: of ``""`` those of test where there are any, else of validation.
+
+    Raises:
+        S2cdError: where there are none.
+    """
+    if split == "all":
+        return find_places(data)
+    places = with_splits(find_places(data))
+    asked = ("test", "val") if not split else (split,)
+    sides = [[place for place in places if place.split == one] for one in asked]
+    if not any(sides):
+        raise S2cdError(f"{data} has no places of split {split!r}. Give --split all")
+    return next(side for side in sides if side)
 
 
 def summary(scenes: dict[str, Confusion], whole: Counts, near: Nearness) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Nearness:
 def nearness(predicted: NDArray[np.uint8], label: NDArray[np.uint8]) -> Nearness:
     """Agreement with one pixel of tolerance, in all eight directions."""
     known = (predicted != 255) & (label != 255)
-    found, true = (predicted == 1) & known, (label == 1) & known
+    found, true = (predicted > 0) & known, (label > 0) & known
     return Nearness(
         int(found.sum()),
         int((found & _grown(true)).sum()),
@@ -131,7 +131,7 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def confusion(predicted: NDArray[np.uint8], label: NDArray[np.uint8]) -> Confusion:
     """Count pixels; those that are 255 in either (not observed, not labelled) are left out."""
     known = (predicted != 255) & (label != 255)
-    found, true = predicted[known] == 1, label[known] == 1
+    found, true = predicted[known] > 0, label[known] > 0
     tp = int((found & true).sum())
     fp, fn = int(found.sum()) - tp, int(true.sum()) - tp
     return Confusion(tp, fp, fn, int(known.sum()) - tp - fp - fn)

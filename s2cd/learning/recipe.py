@@ -81,7 +81,7 @@ class Recipe:
             return self.freeze_encoder
         return self.arch == "unet-resnet50-fusion" and self.weights != "none"
 
-    def spec(self, bands: tuple[str, ...]) -> Spec:
+    def spec(self, bands: tuple[str, ...], classes: int = 1) -> Spec:
         """What the network will be.
 
         Raises:
@@ -98,6 +98,7 @@ class Recipe:
             window=self.window,
             halo=self.halo,
             threshold=self.threshold or 0.5,
+            classes=classes,
             depth=self.depth,
             detail=self.detail,
         )

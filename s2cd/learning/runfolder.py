@@ -5,12 +5,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from s2cd.learning.figures import figure_of
 from s2cd.learning.places import Place
-from s2cd.learning.prepared import Sample
-from s2cd.networks.detector import Frozen
 from s2cd.output import completed
 
 if TYPE_CHECKING:
@@ -47,35 +43,6 @@ def write_curves(history: list[dict[str, float]], path: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def write_pictures(sample: Sample, frozen: Frozen, size: int, path: Path) -> NDArray[np.uint8]:
-    """Before, after, truth and prediction of fixed windows of a place: PNG, and (y, x, 3)."""
-    label = np.asarray(sample.label)
-    changed = np.argwhere(label == 1)
-    picks = changed[:: max(1, len(changed) // _PICTURED)][:_PICTURED]
-    centres = picks if len(picks) else np.array([[n // 2 for n in label.shape]])
-    figure = figure_of((8, 2.1 * len(centres)))
-    rows = figure.subplots(len(centres), 4, squeeze=False)
-    for axes, centre in zip(rows, centres, strict=True):
-        top, left = (
-            int(min(max(c - size // 2, 0), max(0, n - size)))
-            for c, n in zip(centre, label.shape, strict=True)
-        )
-        ys, xs = slice(top, top + size), slice(left, left + size)
-        window = sample.pair.window(ys, xs)
-        score = frozen.predict(window.before[None], window.after[None])[0]
-        dates = [_colours(date, sample.pair.bands) for date in (window.before, window.after)]
-        panels = (*dates, label[ys, xs] == 1, np.where(window.valid, score, 0))
-        for axis, title, panel in zip(
-            axes, ("before", "after", "truth", "prediction"), panels, strict=True
-        ):
-            axis.imshow(panel, vmin=0, vmax=1, cmap="magma", interpolation="nearest")
-            axis.set_title(title, fontsize=8)
-            axis.set_axis_off()
-    with completed(path, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png")
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
-
-
 def write_card(run: "Training", places: list[Place], path: Path) -> None:
     """What the network is, what it saw, and how well it did, in words."""
     import torch
@@ -109,22 +76,3 @@ def _verdict(run: "Training", held: str) -> str:
         f"places: best epoch {row['epoch']:.0f} of {len(run.history)}, {scores} at the threshold "
         f"{row['threshold']:.3f}. Measure it on other places with `s2cd evaluate`"
     )
-
-
-def _colours(date: Any, bands: tuple[str, ...]) -> Any:
-    from s2cd.scenes.bands import RGB
-
-    names = RGB if set(RGB) <= set(bands) else (bands[0],) * 3
-    image = np.moveaxis(date[[bands.index(b) for b in names]], 0, -1)
-    low, high = np.nanpercentile(image, [2, 98]) if np.isfinite(image).any() else (0, 1)
-    return np.clip((np.nan_to_num(image, nan=low) - low) / max(high - low, 1e-6), 0, 1)
-
-
-def figure_of(size: tuple[float, float]) -> Any:
-    """A figure of so many inches that no window shows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from s2cd.errors import S2cdError
 from s2cd.learning.augment import find_augmentation
 from s2cd.learning.chips import Chips
+from s2cd.learning.pictures import draw, windows
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.recipe import Recipe
 from s2cd.learning.run import Report, Row, Training, kept_network, kept_spec
-from s2cd.learning.runfolder import to_toml, write_card, write_curves, write_pictures
+from s2cd.learning.runfolder import to_toml, write_card, write_curves
 from s2cd.learning.scenes import Live, best_threshold, confusion_at, counts_of, scene_map
 from s2cd.learning.state import restore_state, save_state, write_metrics
 from s2cd.networks.build import build, freeze_encoder
@@ -28,9 +30,12 @@ from s2cd.networks.checkpoint import save_checkpoint
 from s2cd.networks.pretrained import load_encoder
 from s2cd.networks.runtime import check_precision, choose_device
 from s2cd.output import completed, write_errors
+from s2cd.scenes.mask import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
+_PICTURED = 3
+"""Windows that are drawn after each epoch."""
 _SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
 
 
@@ -52,7 +57,7 @@ class Ground:
             paths = [place.before, place.after, place.label]
             files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
             sizes = [[file.name, file.stat().st_size] for file in files]
-            facts.append([place.name, place.split, sizes])
+            facts.append([place.name, place.split, place.area, sizes])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -75,7 +80,7 @@ def train(
 def split_for(recipe: Recipe, places: list[Place]) -> list[Place]:
     """The places with a split each; without validation all but those of a test are trained on."""
     if recipe.validation:
-        return with_splits(places, recipe.validation, recipe.seed)
+        return with_splits(places, recipe.validation, recipe.seed, recipe.size)
     return [p if p.split == "test" else replace(p, split="train") for p in places]
 
 
@@ -92,9 +97,12 @@ def train_on(
     sides = {s: tuple(x for x in samples if x.place.split == s) for s in ("train", "val")}
     if not sides["train"]:
         raise S2cdError(f"{ground.name} has no places to train on. Mark some with split train")
+    classes = max(_classes(sample.label) for sample in samples)
     how = find_augmentation(recipe.augment)
+    if classes > 1:  # a class says what became of what: not so the other way
+        how = replace(how, swapped=False)
     chips = Chips(sides["train"], recipe.size, recipe.batch, recipe.seed, True, how)
-    run = _start(recipe, sides["train"], ground)
+    run = _start(recipe, sides["train"], ground, classes)
     if (folder / "last.ckpt").exists():
         restore_state(run, folder / "last.ckpt")
     from s2cd.learning.loop import fit  # Lightning takes seconds to import
@@ -137,11 +145,18 @@ def _settings(text: str) -> dict[str, Any]:
         return {}
 
 
-def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground) -> Training:
+def _classes(label: NDArray[np.uint8]) -> int:
+    """Classes of change of a mask; 1 where none is labelled."""
+    return max(1, int(np.max(label, where=label != UNLABELLED, initial=0)))
+
+
+def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground, classes: int) -> Training:
     device = choose_device(recipe.device)
     check_precision(recipe.precision, device)
     names = ", ".join(s.place.name for s in samples[:40])
-    spec = replace(recipe.spec(samples[0].pair.bands), trained_on=f"{ground.name}: {names}")
+    spec = replace(
+        recipe.spec(samples[0].pair.bands, classes), trained_on=f"{ground.name}: {names}"
+    )
     torch.manual_seed(recipe.seed)
     network: Any = build(spec)
     load_encoder(network, spec, recipe.weights)
@@ -182,7 +197,8 @@ class Keeper:
         (self.folder / "predictions").mkdir(exist_ok=True)
         path = self.folder / f"predictions/{row['epoch']:03.0f}.png"
         frozen = Live(network, self.shown.statistics)
-        track(self.loggers, row, write_pictures(self.shown, frozen, run.recipe.size, path))
+        shown = windows(self.shown, frozen, run.recipe.size, _PICTURED)
+        track(self.loggers, row, draw(shown, path))
         said = [f"{name} {row[name]:.4f}" for name in ("loss", "f1", "threshold") if name in row]
         logger.info("epoch %d: %s", row["epoch"], ", ".join(said))
 
