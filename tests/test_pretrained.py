@@ -125,6 +125,21 @@ def test_what_is_no_file_of_weights_is_refused_and_never_executed(tmp_path):
         encoder_with(siamese("resnet18"), "nowhere.pth")
 
 
+def test_a_network_starts_from_another_of_the_same_parts(tmp_path):
+    from s2cd.networks.build import build
+    from s2cd.networks.checkpoint import save_checkpoint
+    from s2cd.networks.pretrained import load_encoder
+
+    spec = Spec("fc-ef", "", "concat", BANDS, stride=16, trained_on="simulated places")
+    first, other = build(spec), build(spec)
+    save_checkpoint(tmp_path / "c.safetensors", spec, first)
+    load_encoder(other, spec, str(tmp_path / "c.safetensors"))
+    assert all(torch.equal(v, first.state_dict()[n]) for n, v in other.state_dict().items())
+    three = Spec("fc-ef", "", "concat", BANDS[:3], stride=16)
+    with pytest.raises(S2cdError, match="differs in bands"):
+        load_encoder(build(three), three, str(tmp_path / "c.safetensors"))
+
+
 def test_what_has_no_encoder_takes_no_weights():
     with pytest.raises(S2cdError, match="unet has no encoder"):
         encoder_with(Spec("unet", "", "concat", BANDS, stride=16), "imagenet")

@@ -46,7 +46,8 @@ def train(
     depth: Annotated[int, typer.Option(help="Of siamese: stages of its encoder, 3 to 5.")] = 5,
     detail: Annotated[bool, typer.Option(help="Of siamese: a skip at full resolution.")] = False,
     weights: Annotated[
-        str, typer.Option(help="The encoder's: none, imagenet, or a file (torchvision, timm).")
+        str,
+        typer.Option(help="To start from: none, imagenet, or a file of torchvision, timm, s2cd."),
     ] = "none",
     freeze_encoder: Annotated[
         bool | None,

@@ -43,24 +43,29 @@ def write_curves(history: list[dict[str, float]], path: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def write_card(run: "Training", places: list[Place], path: Path) -> None:
+def write_card(run: "Training", places: list[Place], data_sha256: str, path: Path) -> None:
     """What the network is, what it saw, and how well it did, in words."""
-    import torch
-
-    from s2cd import __version__
-
     named = {s: ", ".join(p.name for p in places if p.split == s) for s in ("train", "val")}
     text = f"""# {run.spec.architecture} {run.spec.encoder} ({run.spec.fusion})
 
 - bands: {" ".join(run.spec.bands)}; normalisation: {run.spec.normalization}
 - trained on: {named["train"]}
 - {_verdict(run, named["val"])}
-- seed {run.recipe.seed}; s2cd {__version__}, torch {torch.__version__}, Python
-  {platform.python_version()}
+- starts from weights: {run.recipe.weights}; encoder {"frozen" if run.recipe.frozen else "trained"}
+- data: {data_sha256} (`config.toml` has the whole recipe)
+- seed {run.recipe.seed}; Python {platform.python_version()}, {_versions()}
 - weights trained on OSCD are for non-commercial use (its labels are CC BY-NC-SA)
 """
     with completed(path, overwrite=True) as temporary:
         temporary.write_text(text)
+
+
+def _versions() -> str:
+    """What a run was made with; timm and smp hold the encoders."""
+    from importlib.metadata import version
+
+    names = ("s2cd", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy")
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def _verdict(run: "Training", held: str) -> str:

@@ -115,7 +115,7 @@ def train_on(
         track_settings(loggers, asdict(recipe))
     fit(run, chips, keep, report or (lambda done, of: None), loggers)
     write_curves(run.history, folder / "curves.png")
-    write_card(run, chosen, folder / "card.md")
+    write_card(run, chosen, ground.fingerprint(), folder / "card.md")
     return {"checkpoint": str(folder / "best.safetensors"), **run.best}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from s2cd.errors import S2cdError
+from s2cd.networks.checkpoint import is_checkpoint, load_network, read_spec
 from s2cd.networks.shim import import_smp
 from s2cd.networks.siamese import ALIASES, make_encoder
 from s2cd.networks.spec import Spec
@@ -33,13 +34,17 @@ def load_encoder(network: nn.Module, spec: Spec, weights: str) -> None:
     Args:
         network: A network with random weights.
         spec: Its spec.
-        weights: ``none``; ``imagenet``; or a file of weights in torchvision's, timm's or
-            segmentation_models_pytorch's names: safetensors, or a pickle that holds nothing else.
+        weights: ``none``; ``imagenet``; a file of weights in torchvision's, timm's or
+            segmentation_models_pytorch's names: safetensors, or a pickle that holds nothing else;
+            or a checkpoint of s2cd, of which the whole network is taken.
 
     Raises:
         S2cdError: where the weights cannot be had, or are not of this encoder.
     """
     if weights == NONE:
+        return
+    if weights != IMAGENET and is_checkpoint(Path(weights)):
+        _continue(network, spec, Path(weights))
         return
     if not spec.encoder:
         raise S2cdError(
@@ -52,6 +57,17 @@ def load_encoder(network: nn.Module, spec: Spec, weights: str) -> None:
     whole = matched(found, reference, source)
     _put(network.get_submodule("encoder"), whole, spec.bands)
     logger.info("%s starts from the weights of %s: %d tensors", spec.encoder, source, len(whole))
+
+
+def _continue(network: nn.Module, spec: Spec, path: Path) -> None:
+    """Start from another network of the same parts."""
+    theirs = read_spec(path)
+    parts = ("architecture", "encoder", "fusion", "bands", "classes", "depth", "detail")
+    if strange := [name for name in parts if getattr(theirs, name) != getattr(spec, name)]:
+        raise S2cdError(
+            f"{path} differs in {', '.join(strange)} from the network to be trained. Give the same"
+        )
+    network.load_state_dict(load_network(path).state_dict())
 
 
 def matched(found: Tensors, reference: Tensors, source: str) -> Tensors:
