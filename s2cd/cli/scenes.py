@@ -121,7 +121,7 @@ def align(
             f"How {after} lies to {before} cannot be measured: too few windows agree. "
             "Choose clearer dates, or a larger area"
         )
-    whole, qa = open_stack(after, chosen, mask=()), open_qa(after)
+    whole, qa = open_stack(after, chosen, mask=()), open_qa(after, chosen)
     result = registered(whole, pair.geobox, shift.motion)
     flags = None if qa is None else registered_qa(qa, pair.geobox, shift.motion)
     said = {"SHIFT_KIND": registration, "SHIFT_ROWS": f"{shift.rows:.3f}"}

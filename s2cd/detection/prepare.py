@@ -7,7 +7,7 @@ pixels than those it learned from.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from s2cd.networks.classical.radiometry import radiometry_of
@@ -128,7 +128,7 @@ def _normalized(pair: Pair, method: str, memory: Memory) -> Pair:
         memory.note("radiometry", known)
     if known is None:
         return pair
-    return replace(pair, radiometry=Radiometry(tuple(known["gain"]), tuple(known["offset"])))
+    return pair.under(Radiometry(tuple(known["gain"]), tuple(known["offset"])))
 
 
 def _shift_tags(shift: Shift | None, motion: Motion) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -83,13 +83,19 @@ class Pair:
 
     def window(self, ys: slice, xs: slice) -> Window:
         """The pair's pixels in a window, which may reach beyond its edges (NaN there)."""
-        before, after = read_date(self.before, ys, xs), self._after(ys, xs)
-        if self.radiometry is not None:
-            after = self.radiometry.applied(after)
+        before, after = read_date(self.before, ys, xs), self.lit(self._after(ys, xs))
         valid = np.ones(before.shape[1:], np.bool_)
         for band in (*before, *after):
             valid &= np.isfinite(band)
         return Window(before, after, valid)
+
+    def lit(self, after: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels of `after` in the radiometry of `before`."""
+        return after if self.radiometry is None else self.radiometry.applied(after)
+
+    def under(self, radiometry: Radiometry | None) -> "Pair":
+        """The same pair with another radiometry of `after`."""
+        return replace(self, radiometry=radiometry)
 
     def _after(self, ys: slice, xs: slice) -> NDArray[np.float32]:
         if self.offset is not None:

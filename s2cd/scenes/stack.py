@@ -69,9 +69,12 @@ def open_stack(
     return _lazy(RasterReader(header, _bits(mask)), header)
 
 
-def open_qa(path: str | Path) -> xr.DataArray | None:
-    """The QA band of a stack, lazy: (y, x), uint16 bit flags (`QA_FLAGS`); None without one."""
-    header = read_header(Path(path))
+def open_qa(path: str | Path, bands: Sequence[str] | None = None) -> xr.DataArray | None:
+    """The QA band of a stack, lazy: (y, x), uint16 bit flags (`QA_FLAGS`); None without one.
+
+    ``bands`` is as for `open_stack`, which tells the bands of a raster that does not name them.
+    """
+    header = read_header(Path(path), bands)
     if header.qa_index is None:
         return None
     reader = RasterReader(header.only_qa(), 0, np.dtype("uint16"))
