@@ -417,3 +417,52 @@ def test_more_places_than_a_shell_lets_files_be_open_are_read(tmp_path, monkeypa
         del samples
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert all(seen)
+
+
+def test_a_network_learns_from_one_scene_and_an_evaluation_finds_what_it_was_validated_on(
+    make_place, tmp_path
+):
+    from s2cd.learning.evaluate import Options, evaluate_data
+    from s2cd.learning.train import Recipe, train
+
+    place = make_place((300, 400), bands=BANDS)
+    with rasterio.open(tmp_path / "l.tif", "w", driver="GTiff", count=1, dtype="uint8",
+                       height=300, width=400) as file:  # fmt: skip
+        file.write(np.maximum(place.truth, scattered((300, 400))), 1)
+    data = table(tmp_path / "one.csv", "before.tif,after.tif,l.tif,")
+    recipe = Recipe(arch="fc-ef", batch=2, steps=2, size=64, window=128, halo=32, epochs=1)
+    found = train(data, tmp_path / "runs" / "a", recipe)
+    cache = tmp_path / "runs" / ".prepared"
+    scores = evaluate_data(data, found["checkpoint"], Options("val", cache=cache))
+    assert scores["f1"] == pytest.approx(found["f1"], abs=1e-9) and len(scores["scenes"]) == 1
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_is_assumed_of_many_places_is_said_once(make_raster, tmp_path):
+    import logging
+
+    lines = []
+
+    class Said(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    random = np.random.default_rng(0)
+    for side, stem in product("AB", "xyz"):
+        make_raster(f"{side}/{stem}.png", random.integers(0, 255, (3, 64, 64), np.uint8),
+                    driver="PNG", crs=None, transform=None)  # fmt: skip
+    for stem in "xyz":
+        make_raster(f"label/{stem}.png", random.integers(0, 2, (64, 64), np.uint8) * 255,
+                    driver="PNG", crs=None, transform=None)  # fmt: skip
+    logger, handler = logging.getLogger("s2cd"), Said()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        for place in find_places(tmp_path):
+            prepare(place, None, tmp_path / "cache")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assumed = [line.partition("assumed: ")[2] for line in lines if "assumed" in line]
+    assert len(assumed) == len(set(assumed)) > 1
+    assert sum("could not be measured" in line for line in lines) == 1
