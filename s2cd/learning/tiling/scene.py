@@ -12,7 +12,8 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.prepare import registered
 from s2cd.errors import S2cdError, UsageError
-from s2cd.learning.places import WINDOW, open_date
+from s2cd.learning.areas import WINDOW
+from s2cd.learning.places import open_date
 from s2cd.learning.store import Area
 from s2cd.networks.inputs import Statistics, statistics_of
 from s2cd.scenes.align import Shift, shift_between
