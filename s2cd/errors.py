@@ -17,5 +17,17 @@ class NoOverlapError(S2cdError):
     """Two rasters, or a raster and an area, do not meet on the ground."""
 
 
+class SourceError(S2cdError):
+    """A server could not be reached, or what it sent cannot be kept."""
+
+
+class NotThereError(SourceError):
+    """A server says that what was asked for does not exist there."""
+
+
+class RefusedError(SourceError):
+    """A server refuses who asks: credentials are missing, wrong, or not enough."""
+
+
 class UsageError(S2cdError):
     """The command's words contradict each other; the command line exits with 2."""
