@@ -9,6 +9,7 @@ from typing import Any
 from s2cd.errors import S2cdError
 from s2cd.scenes.aoi import Aoi
 from s2cd.sources.source import Found, Scene, Search, whole_days
+from s2cd.sources.tiles import tiles_of
 
 WINDOW_DAYS = 15
 """Days around a date in which its scene is looked for."""
@@ -145,13 +146,13 @@ def season_gap(one: date, other: date) -> int:
     return min(apart, 366 - apart)
 
 
-def none_found(search: Search, tiles: Iterable[str], source: str) -> S2cdError:
+def none_found(search: Search, source: str) -> S2cdError:
     """The error for a search without a result: what was searched, and what would help."""
     cloud = "" if search.max_cloud >= 100 else f" with at most {search.max_cloud:g} % cloud"
-    names = ", ".join(tiles)
+    tiles = ", ".join(tiles_of(search.aoi))
     return S2cdError(
         f"No Level-1C product{cloud} of the AOI {search.aoi.name} ({search.aoi.extent}) was found "
-        f"from {whole_days(search.spans)} in {source}{f' (tiles {names})' if names else ''}. "
+        f"from {whole_days(search.spans)} in {source} (tiles {tiles}). "
         "Give other dates, a larger window, or another source"
     )
 

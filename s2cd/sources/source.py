@@ -1,6 +1,6 @@
 """What every source of Level-1C data is asked for, and what it answers with."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -135,12 +135,14 @@ class Kept:
     """A file that was brought and seen to be right.
 
     Attributes:
+        product: Name of the product that it is of, or is made from.
         path: Where it lies.
         url: Where it came from, without query.
         size: Bytes.
         checksum: Name of the hash and its digits, as the source gave it or as it was computed.
     """
 
+    product: str
     path: Path
     url: str
     size: int
@@ -165,8 +167,9 @@ class Opened:
 class Source(Protocol):
     """Where Level-1C data comes from.
 
-    `find` and `cost` write nothing but a cache; `download` can be called again, and brings only
-    what is missing or broken; `open` reads what it left, without a network.
+    `find` and `cost` write nothing but a cache; `download` takes all dates at once, since their
+    files come side by side, can be called again, and brings only what is missing or broken;
+    `open` reads what it left, without a network.
     """
 
     @property
@@ -179,8 +182,8 @@ class Source(Protocol):
     def cost(self, scene: Scene, order: Order) -> Cost:
         """What `download` would bring if nothing was there."""
 
-    def download(self, scene: Scene, order: Order, told: Told) -> list[Kept]:
-        """Bring a scene into ``order.folder``; all that is needed of it, each file checked."""
+    def download(self, scenes: Sequence[Scene], order: Order, told: Told) -> list[Kept]:
+        """Bring scenes into ``order.folder``; all that is needed of them, each file checked."""
 
     def open(self, scene: Scene, order: Order) -> Opened:
         """The scene that `download` left."""

@@ -1,8 +1,8 @@
 """All HTTP of s2cd: `Client.send` is the one function that it passes."""
 
 from s2cd.sources.http.client import Auth, Call, Client
-from s2cd.sources.http.files import RemoteFile, download_all, is_whole
-from s2cd.sources.http.part import download
+from s2cd.sources.http.files import download_all, is_whole
+from s2cd.sources.http.part import RemoteFile, download
 from s2cd.sources.http.token import Token
 from s2cd.sources.http.trust import check_url, origin_of, said_url
 from s2cd.sources.http.wait import Policy

@@ -91,8 +91,8 @@ class Client:
 
         Args:
             make: Gives the request, anew for each try.
-            use: Takes the answer, whose status is 2xx and whose body is not read yet; raises
-                `Fault` where the request shall be made again.
+            use: Takes the answer, whose status is 2xx (or 416 to a Range) and whose body is not
+                read yet; raises `Fault` where the request shall be made again.
 
         Raises:
             SourceError: where it cannot be had; the line names what was tried.
@@ -185,7 +185,7 @@ class Client:
                 retries=False,
                 redirect=False,
                 preload_content=False,
-                timeout=urllib3.Timeout(self.policy.connect, self.policy.read),
+                timeout=urllib3.Timeout(connect=self.policy.connect, read=self.policy.read),
             )
         except (HTTPError, ssl.SSLError, OSError) as e:
             raise said_error(e, said_url(url)) from None  # its text may hold the URL's query
@@ -199,12 +199,10 @@ class Client:
     def _check_status(self, response: urllib3.BaseHTTPResponse, call: Call, url: str) -> None:
         """Go on with 2xx; raise `Fault` where it may be asked again, else the error."""
         status, said = response.status, said_url(url)
-        if 200 <= status < 300:
+        if 200 <= status < 300 or (status == 416 and "Range" in call.headers):
             return
         if status in _AGAIN:
             raise Fault(str(status), retry_after(response.headers, self.policy.retry_after_unit))
-        if status == 416:
-            raise Fault("416")
         why = "" if call.private else excerpt(response)
         if status in (404, 410):
             raise NotThereError(f"{said} does not exist ({status}{why}). Check the URL")

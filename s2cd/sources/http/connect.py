@@ -45,12 +45,12 @@ def words(error: BaseException) -> str:
     """What broke, without what the error's text may hold (URLs, queries)."""
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
         return "no answer in time"
-    if isinstance(error, ConnectTimeoutError):
-        return "no connection in time"
     if isinstance(error, NameResolutionError):
         return "host not found"
-    if isinstance(error, NewConnectionError):
+    if isinstance(error, NewConnectionError):  # a ConnectTimeoutError too
         return "no connection"
+    if isinstance(error, ConnectTimeoutError):
+        return "no connection in time"
     if isinstance(error, (SSLError, ssl.SSLError)):
         return "encryption failed"
     return "connection lost"
@@ -58,16 +58,17 @@ def words(error: BaseException) -> str:
 
 @lru_cache(maxsize=8)
 def _pool(proxy: str | None, connections: int, _process: int) -> urllib3.PoolManager:
-    options = {"maxsize": connections, "block": False, "ssl_context": _tls()}
     if proxy is None:
-        return urllib3.PoolManager(num_pools=8, **options)
+        return urllib3.PoolManager(num_pools=8, maxsize=connections, ssl_context=_tls())
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     address = f"{parts.scheme}://{parts.hostname}:{parts.port or 3128}"
     who = None
     if parts.username:
         user, password = unquote(parts.username), unquote(parts.password or "")
         who = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}")
-    return urllib3.ProxyManager(address, num_pools=8, proxy_headers=who, **options)
+    return urllib3.ProxyManager(
+        address, 8, proxy_headers=who, maxsize=connections, ssl_context=_tls()
+    )
 
 
 def _tls() -> ssl.SSLContext:

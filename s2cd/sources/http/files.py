@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -35,7 +36,7 @@ def download_all(
         KeyboardInterrupt: at Ctrl-C, at once; what has come stays.
     """
     waiting = sorted(files, key=lambda file: -(file.size or 0))
-    side_by_side(client, [lambda file=file: download(client, file, told) for file in waiting])
+    side_by_side(client, [partial(download, client, file, told) for file in waiting])
 
 
 def side_by_side(client: Client, tasks: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -99,6 +99,9 @@ class Part:
 
     def take(self, response: urllib3.BaseHTTPResponse) -> None:
         """Add an answer's body, and look at the whole; raises `Fault` where it is not right."""
+        if response.status == 416:  # nothing lies beyond what has come: that is of another file
+            self._forget()
+            raise Fault("416")
         check_type(response, self._file.kind)
         with write_errors(self._file.path):
             begin = self._begin(response)

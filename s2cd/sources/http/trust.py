@@ -48,7 +48,10 @@ def redirected(url: str, location: str, trusted: Collection[str]) -> str:
     Raises:
         SourceError: where that is no address within the same trust.
     """
-    target = urljoin(url, location)
+    try:
+        target = urljoin(url, location)
+    except ValueError as e:
+        raise SourceError(f"{said_url(url)} sends to no URL. Check what stands between") from e
     origin = origin_of(check_url(target))
     if origin != origin_of(url) and origin not in trusted:
         raise SourceError(
