@@ -25,6 +25,10 @@ class NotThereError(SourceError):
     """A server says that what was asked for does not exist there."""
 
 
+class SpoiledError(SourceError):
+    """A server answers, again and again, with something other than what it should be."""
+
+
 class RefusedError(SourceError):
     """A server refuses who asks: credentials are missing, wrong, or not enough."""
 

@@ -132,7 +132,8 @@ def fetch(
     where = open_source(source if plan is None else plan.source)
     pair = choose(where, request) if plan is None else plan.pair
     taking = costs(where, pair, order)
-    _explain(pair, taking, where, dry_run and not json)
+    if not quiet or dry_run:
+        _explain(pair, taking, where, dry_run and not json)
     total = sum(cost.size for cost in taking)
     if dry_run:
         _tell_plan(pair, taking, where, json)
@@ -203,15 +204,11 @@ def _said(size: int) -> str:
 
 def _explain(pair: "Pair", costs: "tuple[Cost, Cost]", source: "Source", result: bool) -> None:
     """The choice: on standard output where it is the result, else beside it."""
-    tell = typer.echo if result else say
-    for line in _table((pair.before, pair.after), costs):
-        tell(line)
-    same = pair.before.orbit == pair.after.orbit
-    tell(
-        f"from {source.name}; the clearest dates"
-        f"{f', both of relative orbit {pair.before.orbit}' if same else ''}; cloud is of the whole "
-        "products"
-    )
+    one = pair.before.orbit == pair.after.orbit
+    orbit = f", both of relative orbit {pair.before.orbit}" if one else ""
+    lines = _table((pair.before, pair.after), costs)
+    for line in (*lines, f"from {source.name}{orbit}; cloud is of the whole products"):
+        typer.echo(line, err=not result)
     for note in pair.notes:
         say(f"note: {note}")
 

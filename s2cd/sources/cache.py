@@ -5,8 +5,11 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from s2cd.errors import S2cdError
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -15,30 +18,34 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "s2cd"
 
 
-def cached(url: str, fetch: Callable[[], bytes], check: Callable[[bytes], object]) -> bytes:
-    """What a URL answers with: from the cache where that is right, else fetched, checked and kept.
+def cached(
+    url: str, fetch: Callable[[Callable[[bytes], bytes]], bytes], parse: Callable[[bytes], T]
+) -> T:
+    """What a URL's answer says: from the cache where that is right, else asked for and kept.
 
     A cache that cannot be read or written is none; that is no error.
 
     Args:
         url: Whose content never changes.
-        fetch: Asks for it.
-        check: Raises S2cdError where the content is not right.
+        fetch: Asks for it, with a function that raises S2cdError where it is not right.
+        parse: Makes of it what is wanted; raises S2cdError where it is not right.
 
     Raises:
-        S2cdError: of ``fetch``, or of ``check`` where what was fetched is not right.
+        S2cdError: of ``fetch``.
     """
     digest = hashlib.sha256(url.encode()).hexdigest()
     path = cache_folder() / "metadata" / digest[:2] / digest[2:]
     with suppress(OSError, S2cdError):
-        content = path.read_bytes()
-        check(content)
+        return parse(path.read_bytes())
+
+    def checked(content: bytes) -> bytes:
+        parse(content)
         return content
-    content = fetch()
-    check(content)
+
+    content = fetch(checked)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         draft.write_bytes(content)
         os.replace(draft, path)
-    return content
+    return parse(content)

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import quote, urlencode
 
-from s2cd.errors import NotThereError, S2cdError, SourceError
+from s2cd.errors import NotThereError, SourceError, SpoiledError
 from s2cd.scenes.metadata import parse_xml
 from s2cd.sources.cache import cached
 from s2cd.sources.endpoints import endpoint
@@ -97,7 +97,6 @@ class Google:
         """The product of the highest baseline whose metadata is there; None where none has any."""
         for key in keys:
             url = self._url(f"{key}{PRODUCT_XML}")
-            fetch = partial(self.client.read, Call(url), "xml", _MOST_METADATA)
             tile = _NAME.fullmatch(key.rstrip("/").rsplit("/", 1)[-1])
             read = partial(
                 found_in,
@@ -106,14 +105,13 @@ class Google:
                 place=key,
                 tile="" if tile is None else tile["tile"],
             )
+            fetch = partial(self.client.read, Call(url), "xml", _MOST_METADATA)
             try:
-                return read(cached(url, fetch, read))
+                return cached(url, fetch, read)
             except NotThereError:
                 logger.debug("google: %s has no %s", key, PRODUCT_XML)
-            except SourceError:
-                raise
-            except S2cdError as e:
-                logger.warning("google: %s is left out: %s", key, e)
+            except SpoiledError as e:
+                logger.warning("%s is left out: %s", key, e)
         return None
 
     def _entries(self, found: Found) -> dict[str, Entry]:
@@ -133,7 +131,8 @@ class Google:
         for _ in range(_MOST_PAGES):
             query = {"prefix": prefix, "delimiter": delimiter, "marker": marker}
             url = f"{self._root}?{urlencode({k: v for k, v in query.items() if v})}"
-            page = parse_xml(self.client.read(Call(url), "xml", _MOST_LIST), said_url(url))
+            parse = partial(parse_xml, said=said_url(url))
+            page = self.client.read(Call(url), "xml", _MOST_LIST, parse)
             keys: list[str] = []
             for element in page:
                 key = element.findtext("Key") or element.findtext("Prefix") or ""

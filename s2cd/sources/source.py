@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s2cd.scenes.aoi import Aoi
-from s2cd.scenes.bands import DEFAULT_BANDS
-from s2cd.scenes.clouds.probability import MODEL_BANDS
+from s2cd.scenes.bands import CLOUD_BANDS, DEFAULT_BANDS
 
 Told = Callable[[int], None]
 """Is told of bytes as they come."""
@@ -118,7 +117,7 @@ class Order:
     @property
     def needed(self) -> tuple[str, ...]:
         """The bands to get."""
-        more = MODEL_BANDS if self.clouds else ()
+        more = CLOUD_BANDS if self.clouds else ()
         return tuple(dict.fromkeys((*self.bands, *more)))
 
 

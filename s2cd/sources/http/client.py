@@ -12,12 +12,12 @@ from typing import Protocol, TypeVar
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from s2cd.errors import NotThereError, RefusedError, SourceError
+from s2cd.errors import NotThereError, RefusedError, S2cdError, SourceError
 from s2cd.sources.http.body import chunks, excerpt
 from s2cd.sources.http.connect import pool_for, said_error
 from s2cd.sources.http.kinds import check_kind, check_type
 from s2cd.sources.http.trust import check_url, origin_of, redirected, said_url
-from s2cd.sources.http.wait import Effort, Fault, Policy, retry_after
+from s2cd.sources.http.wait import Effort, Fault, Policy, retry_after, short
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -84,6 +84,7 @@ class Client:
         self._stopped = threading.Event()
         self._deadline = time.monotonic() + self.policy.limit
         self._not_before: dict[str, float] = {}
+        self._answered: set[str] = set()
         self._open: set[urllib3.BaseHTTPResponse] = set()
 
     def send(self, make: Callable[[], Call], use: Callable[[urllib3.BaseHTTPResponse], T]) -> T:
@@ -106,25 +107,29 @@ class Client:
                 with self._slot(origin_of(call.url)):
                     return self._exchange(call, use)
             except Fault as fault:
-                rest = effort.rest(fault, time.monotonic())
+                origin = origin_of(call.url)
+                rest = effort.rest(fault, time.monotonic(), origin in self._answered)
                 logger.debug("%s: %s; again in %.1f s", said_url(call.url), fault.what, rest)
                 if fault.wait is not None:  # the server is busy for every thread
-                    self._not_before[origin_of(call.url)] = time.monotonic() + rest
+                    self._not_before[origin] = time.monotonic() + rest
                 self._sleep(rest, call.url)
 
-    def read(self, call: Call, kind: str, most: int) -> bytes:
-        """A short answer.
+    def read(self, call: Call, kind: str, most: int, parse: Callable[[bytes], T]) -> T:
+        """What ``parse`` makes of a short answer.
 
         Args:
             call: The request.
             kind: What it is: see `kinds`.
             most: Bytes that it may have.
+            parse: Raises S2cdError or ValueError where the answer is not what it should be; it is
+                asked for again then.
 
         Raises:
             SourceError: as `send`, and where it is longer.
+            SpoiledError: where it stays what it should not be.
         """
 
-        def use(response: urllib3.BaseHTTPResponse) -> bytes:
+        def use(response: urllib3.BaseHTTPResponse) -> T:
             check_type(response, kind)
             content = bytearray()
             for chunk in self.chunks(response):
@@ -135,7 +140,10 @@ class Client:
                         "nothing of its kind has. Check the URL"
                     )
             check_kind(bytes(content[:64]), kind)
-            return bytes(content)
+            try:
+                return parse(bytes(content))
+            except (S2cdError, ValueError) as e:
+                raise Fault(f"not what it should be: {short(e)}", spoiled=True) from e
 
         return self.send(lambda: call, use)
 
@@ -189,6 +197,7 @@ class Client:
             )
         except (HTTPError, ssl.SSLError, OSError) as e:
             raise said_error(e, said_url(url)) from None  # its text may hold the URL's query
+        self._answered.add(origin_of(url))
         self._open.add(response)
         try:
             yield response

@@ -21,14 +21,14 @@ def check_type(response: urllib3.BaseHTTPResponse, kind: str) -> None:
     """Raise `Fault` where an answer says that it is a page."""
     named = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
     if kind != "html" and named in ("text/html", "application/xhtml+xml"):
-        raise Fault("a page of HTML")
+        raise Fault("a page of HTML", spoiled=True)
 
 
 def check_kind(head: bytes, kind: str) -> None:
     """Raise `Fault` where a body does not begin as its kind does."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:14].lower().startswith(_PAGE):
-        raise Fault("a page of HTML")
+        raise Fault("a page of HTML", spoiled=True)
     begin = text if kind in ("json", "xml") else head
     if not begin.startswith(_STARTS[kind]):
-        raise Fault(f"no {kind.upper()}")
+        raise Fault(f"no {kind.upper()}", spoiled=True)

@@ -15,7 +15,7 @@ from s2cd.errors import S2cdError
 from s2cd.output import publish, write_errors
 from s2cd.sources.http.client import Call, Client
 from s2cd.sources.http.kinds import check_kind, check_type
-from s2cd.sources.http.wait import Fault
+from s2cd.sources.http.wait import Fault, short
 
 _BLOCK = 1 << 20
 _HASHES = {"md5": "md5", "sha256": "sha256", "sha3-256": "sha3_256"}
@@ -156,7 +156,7 @@ class Part:
         size = self._file.size
         if size is not None and total is not None and total != size:
             self._forget()
-            raise Fault(f"{total} bytes instead of {size}")
+            raise Fault(f"{total} bytes instead of {size}", spoiled=True)
 
     def _check_room(self, length: int) -> None:
         if self._file.size is not None and length > self._file.size:
@@ -168,9 +168,9 @@ class Part:
         file, size = self._file, self._length()
         try:
             if file.size is not None and size != file.size:
-                raise Fault(f"{size} bytes instead of {file.size}")
+                raise Fault(f"{size} bytes instead of {file.size}", spoiled=True)
             if file.checksum is not None and digest.hexdigest() != file.checksum[1].lower():
-                raise Fault(f"another {file.checksum[0].upper()}")
+                raise Fault(f"another {file.checksum[0].upper()}", spoiled=True)
             with self._part.open("rb") as content:
                 check_kind(content.read(64), file.kind)
             if file.check is not None:
@@ -180,7 +180,7 @@ class Part:
             raise
         except S2cdError as e:
             self._forget()
-            raise Fault(f"not what it should be: {_short(e)}") from e
+            raise Fault(f"not what it should be: {short(e)}", spoiled=True) from e
 
     def _digest_so_far(self, begin: int) -> Any:
         digest = hashlib.new(_hash(self._file.checksum[0] if self._file.checksum else "md5"))
@@ -221,7 +221,3 @@ def _hash(name: str) -> str:
     if name.lower() not in _HASHES:
         raise S2cdError(f"s2cd knows no hash {name[:20]!r}. It knows {', '.join(_HASHES)}")
     return _HASHES[name.lower()]
-
-
-def _short(error: S2cdError) -> str:
-    return " ".join(str(error).split())[:160]

@@ -71,11 +71,9 @@ class Token:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         call = Call(self._url, "POST", headers, urlencode(form).encode(), private=True)
         try:
-            return json.loads(self._client.read(call, "json", _MOST_BYTES))
+            return self._client.read(call, "json", _MOST_BYTES, json.loads)
         except RefusedError as e:
             raise RefusedError(f"{said_url(self._url)} refuses {self._said}. Check them") from e
-        except ValueError as e:
-            raise SourceError(f"{said_url(self._url)} gives no JSON. Check the URL") from e
 
     def _take(self, answer: Any) -> None:
         token = answer.get("access_token") if isinstance(answer, dict) else None

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from s2cd.errors import SourceError
+from s2cd.errors import SourceError, SpoiledError
+
+_TRIES_UNKNOWN = 3
+"""Of a server that has never answered: most often there is no network."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,18 @@ class Fault(Exception):
         what: In a few words, without anything that a server sent.
         wait: Seconds that the server asks for; None where it does not.
         progress: Whether the try brought something new.
+        spoiled: Whether an answer came, and was not what it should be.
     """
 
-    def __init__(self, what: str, wait: float | None = None, progress: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        wait: float | None = None,
+        progress: bool = False,
+        spoiled: bool = False,
+    ) -> None:
         super().__init__(what)
-        self.what, self.wait, self.progress = what, wait, progress
+        self.what, self.wait, self.progress, self.spoiled = what, wait, progress, spoiled
 
 
 class Effort:
@@ -65,8 +75,13 @@ class Effort:
         self._faults: Counter[str] = Counter()
         self._in_a_row = 0
 
-    def rest(self, fault: Fault, now: float) -> float:
+    def rest(self, fault: Fault, now: float, answered: bool) -> float:
         """Seconds to wait before another try.
+
+        Args:
+            fault: How the last one failed.
+            now: When, on the clock of ``began``.
+            answered: Whether the server has ever answered: one that has not is soon given up.
 
         Raises:
             SourceError: where there shall be none; the line names all that was tried.
@@ -76,7 +91,8 @@ class Effort:
         policy, made = self._policy, self._faults.total()
         if fault.wait is not None and fault.wait > policy.patience:
             raise self._end(now, f"it asks to wait {fault.wait:.0f} s", fault)
-        if self._in_a_row >= policy.tries or made >= policy.most_tries:
+        tries = policy.tries if answered else min(_TRIES_UNKNOWN, policy.tries)
+        if self._in_a_row >= tries or made >= policy.most_tries:
             raise self._end(now, "", fault)
         pause = min(policy.longest_pause, policy.pause * 2 ** max(0, self._in_a_row - 1))
         jittered = pause * random.uniform(0.5, 1)  # noqa: S311
@@ -85,7 +101,8 @@ class Effort:
     def _end(self, now: float, why: str, fault: Fault) -> SourceError:
         seen = ", ".join(f"{n} x {what}" if n > 1 else what for what, n in self._faults.items())
         made = self._faults.total()
-        error = SourceError(
+        kind = SpoiledError if fault.spoiled else SourceError
+        error = kind(
             f"{self._said} could not be had: {made} {'try' if made == 1 else 'tries'} in "
             f"{now - self._began:.0f} s ({seen}{'; ' if why else ''}{why}). "
             "Check the network, or give the same command later: it continues"
@@ -119,3 +136,8 @@ def _date(text: str) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def short(error: Exception) -> str:
+    """An error's words, as a part of another's."""
+    return " ".join(str(error).split())[:160].rstrip(".")
