@@ -180,6 +180,14 @@ def test_a_part_longer_than_the_file_is_dropped(client, remote):
     assert file.path.read_bytes() == DATA
 
 
+def test_a_part_that_is_whole_only_gets_its_name(client, remote, server):
+    file = remote()
+    file.path.parent.mkdir()
+    file.path.with_name(".a.bin.part").write_bytes(DATA)
+    download(client, file)
+    assert file.path.read_bytes() == DATA and not server.seen and left_of(file) == ["a.bin"]
+
+
 def test_the_files_own_check_decides_too(client, remote, server):
     def refuse(path):
         raise S2cdError(f"it lies elsewhere ({path.stat().st_size} bytes)")

@@ -12,7 +12,7 @@ from typing import Any
 import urllib3
 
 from s2cd.errors import S2cdError
-from s2cd.output import publish, write_errors
+from s2cd.output import publish, sync, write_errors
 from s2cd.sources.http.client import Call, Client
 from s2cd.sources.http.kinds import check_kind, check_type
 from s2cd.sources.http.wait import Fault, short
@@ -62,7 +62,8 @@ def download(
     with write_errors(file.path):
         file.path.parent.mkdir(parents=True, exist_ok=True)
     part = Part(client, file, told)
-    client.send(part.call, part.take)
+    if not part.is_whole():
+        client.send(part.call, part.take)
     part.keep()
 
 
@@ -81,6 +82,13 @@ class Part:
         self._note = file.path.with_name(f".{file.path.name}.part.json")
         self._farthest = self._length()
         told(self._farthest)
+
+    def is_whole(self) -> bool:
+        """Whether all has come already, and only the name is missing."""
+        file = self._file
+        if file.checksum is None or self._length() != file.size:
+            return False
+        return digest_of(self._part, file.checksum[0]) == file.checksum[1].lower()
 
     def call(self) -> Call:
         """The request for what is missing."""
@@ -125,8 +133,9 @@ class Part:
     def keep(self) -> None:
         """Sync it and give it its name."""
         with write_errors(self._file.path):
+            sync(self._part)
+            self._note.unlink(missing_ok=True)  # before the name: killed between, none is left
             publish(self._part, self._file.path)
-            self._note.unlink(missing_ok=True)
 
     def _begin(self, response: urllib3.BaseHTTPResponse) -> int:
         """Where the body of an answer goes; an answer with the whole begins anew."""
