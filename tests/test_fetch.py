@@ -18,6 +18,7 @@ from conftest import UTM, refused
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 from servers import Fault, Reply, bucket, bucket_files, serving, some_faults, unused_url
+from test_masks import raster
 from test_product import write_jp2
 from typer.testing import CliRunner
 
@@ -28,7 +29,8 @@ from s2cd.scenes.bands import BANDS
 from s2cd.scenes.product import open_product
 from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
 from s2cd.scenes.stack import open_qa, open_stack
-from s2cd.sources.fetch import Request, choose, fetch
+from s2cd.sources.decide import choose
+from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.google import Google
 from s2cd.sources.http import Policy
 from s2cd.sources.source import Order
@@ -252,7 +254,7 @@ def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, cal
     assert len(wanted) == 32 and f"{total} bytes would be brought" in done.stdout
     table = done.stdout.splitlines()
     assert table[0].split() == ["date", "cloud", "covers", "orbit", "size", "product"]
-    assert table[1].split()[:4] == ["2015-11-20", "0.0", "%", "100.0"]
+    assert table[1].split()[:4] == ["2015-11-20", "~0.0", "%", "100.0"]
     said = json.loads(call(*words(area, "--dry-run", "--json")).stdout)
     assert said["bytes"] == total and len(said["items"]["features"]) == 2
 
@@ -263,7 +265,7 @@ def test_search_lists_the_best_first_and_as_stac_items(server, area, call):
     assert done.returncode == 0, done.stderr
     rows = [row.split() for row in done.stdout.splitlines()[1:]]
     assert [row[0] for row in rows] == ["2020-11-28", "2015-11-20", "2021-03-18"]
-    assert [row[1] for row in rows] == ["0.0", "0.0", "3.0"]
+    assert [row[1] for row in rows] == ["~0.0", "~0.0", "~3.0"]
     done = call(*line, "--max-cloud", "100", "--json")
     items = json.loads(done.stdout)["features"]
     assert [item["properties"]["eo:cloud_cover"] for item in items] == [0, 0, 3, 35.5, 60]
@@ -467,6 +469,25 @@ def test_a_broken_cache_is_no_harm(server, area, tmp_path):
         if path.is_file():
             path.write_bytes(HOSTILE)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == first
+
+
+def test_the_cloud_over_the_area_counts_more_than_that_of_the_whole_product(
+    server, files, area, tmp_path, call
+):
+    days = {date(2015, 11, 10): 5.0, date(2015, 11, 22): 30.0, DATES[1]: 0.0}
+    for day, cloud in days.items():
+        sheet = Sheet(day, SIZE, cloud=cloud)
+        root = tmp_path / "sky" / f"{sheet.name}.SAFE"
+        (root / sheet.granule / "QI_DATA").mkdir(parents=True)
+        cloudy = (slice(0, 40), slice(0, 40)) if cloud == 5 else (slice(0, 2), slice(0, 40))
+        (root / sheet.granule / "QI_DATA" / "MSK_CLASSI_B00.jp2").write_bytes(raster(cloudy, 40))
+        write_metadata(root, sheet)
+    server.app = bucket(bucket_files(sorted((tmp_path / "sky").iterdir())))
+    pair = choose(Google(QUICK), request_of(area, Path("out")))
+    assert pair.before.day == date(2015, 11, 22) and pair.before.cloud == 0
+    asked = len(server.seen)
+    assert choose(Google(QUICK), request_of(area, Path("out"))) == pair
+    assert not [one for one in server.seen[asked:] if "MSK" in one.path]  # kept in the cache
 
 
 def test_alone_the_last_year_and_five_years_before(server, area):
