@@ -83,8 +83,10 @@ def footprint_of(geometry: Any, said: str) -> Any:
     right = all(math.isfinite(p[0]) and abs(p[0]) <= 360 and abs(p[1]) <= 90 for p in points)
     if not rings or not right or len(points) > _MOST_POINTS:
         raise S2cdError(f"{said} has a footprint that is none. Take another product")
-    wrapped = [[((p[0] + 180) % 360 - 180 if abs(p[0]) > 180 else p[0], p[1]) for p in ring]
-               for ring in rings]
+    wrapped = [
+        [((p[0] + 180) % 360 - 180 if abs(p[0]) > 180 else p[0], p[1]) for p in ring]
+        for ring in rings
+    ]
     return shapely.union_all([polygon_of(ring) for ring in wrapped])
 
 

@@ -41,9 +41,7 @@ class StacApi(Cdse):
 
     def find(self, search: Search) -> list[Found]:
         """Products whose footprint meets the AOI."""
-        tasks = [
-            partial(self._items, span, box) for span in search.spans for box in search.boxes
-        ]
+        tasks = [partial(self._items, span, box) for span in search.spans for box in search.boxes]
         items = [item for page in side_by_side(self._client, tasks) for item in page]
         found = {one.name: one for one in map(self._found, items) if one is not None}
         return [one for one in found.values() if search.keeps(one)]
@@ -72,9 +70,7 @@ class StacApi(Cdse):
             return None
         cloud = percentage(properties.get("eo:cloud_cover"))
         path = {"s3path": _path(item, name.name), "online": "yes"}
-        return Found(
-            source=self.name, **vars(name), cloud=cloud, footprint=footprint, extra=path
-        )
+        return Found(source=self.name, **vars(name), cloud=cloud, footprint=footprint, extra=path)
 
     def _placed(self, found: Found) -> Found:
         """The product as the catalogue has it, whose id an item lacks."""

@@ -44,7 +44,7 @@ class Catalogue:
             for span in search.spans
             for box in search.boxes
         ]
-        tasks = [partial(list, self._records(text)) for text in filters]
+        tasks = [partial(self._all, text) for text in filters]
         records = [record for page in side_by_side(self._client, tasks) for record in page]
         found = {one.name: one for one in map(self._found, records) if one is not None}
         return _online([one for one in found.values() if search.keeps(one)])
@@ -61,6 +61,9 @@ class Catalogue:
         raise NotThereError(
             f"{said_url(self._root)} has no product {name}. Give other --dates, or another --source"
         )
+
+    def _all(self, text: str) -> list[Mapping[str, Any]]:
+        return list(self._records(text))
 
     def _records(self, text: str) -> Iterator[Mapping[str, Any]]:
         """The entries that a filter leaves, page by page."""

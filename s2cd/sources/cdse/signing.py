@@ -67,8 +67,14 @@ class Signed:
         moment = signed["x-amz-date"]
         scope = f"{moment[:8]}/{self._region}/{_SERVICE}/aws4_request"
         canonical = "\n".join(
-            [method, *_place(url), *(f"{name}:{signed[name]}" for name in sorted(signed)), "",
-             names, signed["x-amz-content-sha256"]]
+            [
+                method,
+                *_place(url),
+                *(f"{name}:{signed[name]}" for name in sorted(signed)),
+                "",
+                names,
+                signed["x-amz-content-sha256"],
+            ]
         )
         hashed = hashlib.sha256(canonical.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
