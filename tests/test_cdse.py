@@ -128,7 +128,8 @@ def test_products_that_are_offline_are_left_out_and_said(servers, aoi, products,
 def test_an_area_becomes_two_stacks_by_any_credentials(
     servers, order, products, way, monkeypatch, caplog, request
 ):
-    caplog.set_level(logging.DEBUG)
+    for name in ("s2cd", "urllib3"):
+        caplog.set_level(logging.DEBUG, name)
     if way == "client":
         monkeypatch.setenv("SH_CLIENT_ID", CLIENT["client_id"])
         monkeypatch.setenv("SH_CLIENT_SECRET", CLIENT["client_secret"])
@@ -224,7 +225,8 @@ def test_what_a_server_says_of_a_token_is_not_shown(user, order):
 
 
 def test_wrong_credentials_are_told_by_their_names(user, order, monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG)
+    for name in ("s2cd", "urllib3"):
+        caplog.set_level(logging.DEBUG, name)
     monkeypatch.setenv("CDSE_PASSWORD", "wrong-and-secret")
     with pytest.raises(RefusedError, match="refuses CDSE_USERNAME, CDSE_PASSWORD") as refused:
         brought(order)
