@@ -5,7 +5,8 @@
         ... server.url ... server.seen ...
 
 Run as a program it serves a folder as the bucket, in a process of its own:
-``python tests/servers.py FOLDER [--rate BYTES_A_SECOND] [--faults N]``.
+``python tests/servers.py FOLDER [--rate BYTES_A_SECOND] [--faults N]``; each line of input is
+answered with what has happened.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -116,6 +118,7 @@ class Server(ThreadingHTTPServer):
         self.app, self.rate = app, rate
         self.seen: list[Asked] = []
         self.faults: list[Fault] = []
+        self.most_a_path, self.met = 10**9, Counter[str]()
         self.at_once = self.most_at_once = self.connections = 0
         self.turn, self.ended = threading.Lock(), threading.Event()
 
@@ -129,10 +132,14 @@ class Server(ThreadingHTTPServer):
     def fault_for(self, asked: Asked) -> Fault | None:
         target = asked.path + "?" + "&".join(f"{k}={v}" for k, v in asked.query.items())
         with self.turn:
+            if self.met[target] >= self.most_a_path:
+                return None
             for fault in self.faults:
                 right = fault.times > 0 and fault.method in ("", asked.method)
+                right &= "range" not in fault.kind or "Range" in asked.headers
                 if right and re.search(fault.match, target):
                     fault.times -= 1
+                    self.met[target] += 1
                     return fault
         return None
 
@@ -142,8 +149,8 @@ class Server(ThreadingHTTPServer):
 
     @property
     def left(self) -> int:
-        """Planned faults that have not happened."""
-        return sum(fault.times for fault in self.faults)
+        """Planned faults that have not happened, without those that wait for a range."""
+        return sum(fault.times for fault in self.faults if "range" not in fault.kind)
 
     def handle_error(self, request, client_address) -> None:
         """Clients that go away are what the tests are about."""
@@ -232,8 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
                     start = max(0, start - 5)
                 extra["Content-Range"] = f"bytes {start}-{stop - 1}/{reply.size}"
         length = stop - start
+        after = fault.after % length if fault and length else 0
         if kind == "short":
-            length = min(length, fault.after)
+            length = after
         if kind == "long":
             length += 7
         self.send_response(asked.status)
@@ -244,13 +252,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if asked.method != "HEAD":
-            self._body(asked, reply, (start, stop, length), fault)
+            self._body(asked, reply, (start, stop, length), (fault, after))
 
     def _body(
-        self, asked: Asked, reply: Reply, span: tuple[int, int, int], fault: Fault | None
+        self,
+        asked: Asked,
+        reply: Reply,
+        span: tuple[int, int, int],
+        how: tuple[Fault | None, int],
     ) -> None:
-        (start, stop, length), kind = span, fault.kind if fault else ""
-        end = min(length, fault.after) if kind in ("cut", "stall") else length
+        (start, stop, length), (fault, after) = span, how
+        kind = fault.kind if fault else ""
+        end = after if kind in ("cut", "stall") else length
         began = time.monotonic()
         while asked.sent < end:
             piece = reply.part(start + asked.sent, min(_PIECE, end - asked.sent))
@@ -387,16 +400,17 @@ def unused_url() -> str:
 
 
 def some_faults(count: int, seed: int = 0, match: str = "") -> list[Fault]:
-    """Faults of every kind that passes, in a fixed random order."""
+    """So many faults of every kind that passes, in a fixed random order, and some of ranges."""
     draw = random.Random(seed)
     kinds = ["status", "cut", "reset", "html", "short", "long", "corrupt", "gzip", "other"]
-    kinds += ["norange", "wrongrange", "stall", "hang"]
+    kinds += ["stall", "hang"]
     faults = []
     for number in range(count):
         kind = kinds[number % len(kinds)]
         after, code = draw.randrange(1, 60_000), draw.choice([429, 500, 502, 503, 504])
         headers = draw.choice([{}, {"Retry-After": "0"}, {"Retry-After": "0.05"}])
         faults.append(Fault(kind, match, 1, code, headers, after, seconds=0.2))
+    faults += [Fault(kind, match, max(1, count // 20)) for kind in ("norange", "wrongrange")]
     draw.shuffle(faults)
     return faults
 
@@ -413,12 +427,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--faults", type=int, default=0)
+    parser.add_argument("--most", type=int, default=5, help="Faults that one path may meet.")
     options = parser.parse_args()
     files = bucket_files(sorted(options.folder.glob("*.SAFE")))
     for path in files.values():
         md5_of(path)
     with serving(bucket(files), options.rate) as server:
         server.plan(*some_faults(options.faults))
+        server.most_a_path = options.most
         print(server.url, flush=True)
         with suppress(EOFError):
             while input() != "end":

@@ -193,7 +193,7 @@ def test_the_files_own_check_decides_too(client, remote, server):
         raise S2cdError(f"it lies elsewhere ({path.stat().st_size} bytes)")
 
     file = remote(check=refuse)
-    with pytest.raises(SourceError, match="not what it should be: it lies elsewhere"):
+    with pytest.raises(SourceError, match="4 x not what it should be; at last: it lies elsewhere"):
         download(client, file)
     assert not file.path.exists() and len(server.seen) == QUICK.tries
 
@@ -280,7 +280,7 @@ def test_many_faults_change_nothing(server, tmp_path, files):
             RemoteFile(f"{server.url}/{number}.bin", tmp_path / f"{number}", len(body), md5)
         )
     server.plan(*some_faults(48))
-    policy = Policy(pause=0.01, longest_pause=0.05, read=0.3, tries=40, most_tries=200)
+    policy = Policy(pause=0.01, longest_pause=0.05, read=0.3, tries=40, spoiled=40, most_tries=200)
     download_all(Client([server.url], policy), wanted)
     assert server.left == 0
     assert [file.path.read_bytes() for file in wanted] == [files[f"{n}.bin"] for n in range(8)]

@@ -77,7 +77,7 @@ def search(
         raise none_found(wanted, where.name)
     for line in _table(scenes):
         typer.echo(line)
-    say(f"{len(scenes)} dates from {where.name}, {first} to {last}")
+    say(f"{len(scenes)} dates from {where.name}, {first} to {last}; ~ cloud of whole products")
 
 
 def fetch(
@@ -114,7 +114,8 @@ def fetch(
     """Get two dates of an area and leave before.tif and after.tif; the same command continues."""
     from s2cd.scenes.aoi import open_aoi
     from s2cd.scenes.bands import DEFAULT_BANDS, band_names
-    from s2cd.sources.fetch import Request, check_room, choose, costs, finished, plan_in
+    from s2cd.sources.decide import choose
+    from s2cd.sources.fetch import Request, check_room, costs, finished, plan_in
     from s2cd.sources.fetch import fetch as bring
     from s2cd.sources.registry import open_source
     from s2cd.sources.source import Order
@@ -185,17 +186,24 @@ def _stem(name: str) -> str:
 def _table(scenes: "Iterable[Scene]", costs: "Iterable[Cost] | None" = None) -> list[str]:
     """Lines of a table of scenes: a line a product."""
     sizes = [""] * 10_000 if costs is None else [_said(cost.size) for cost in costs]
-    lines = [f"{'date':<10} {'cloud':>6} {'covers':>7} {'orbit':>5} {'size':>9}  product"]
+    lines = [f"{'date':<10} {'cloud':>7} {'covers':>7} {'orbit':>5} {'size':>9}  product"]
     for scene, size in zip(scenes, sizes, strict=False):
         for number, found in enumerate(scene.products):
-            cloud = "?" if found.cloud is None else f"{found.cloud:.1f} %"
             first = number == 0
+            cloud = _cloud(scene) if first else ""
             covers = f"{100 * scene.coverage:.1f} %" if first else ""
             lines.append(
-                f"{scene.day!s:<10} {cloud:>6} {covers:>7} {scene.orbit:>5} "
+                f"{scene.day!s:<10} {cloud:>7} {covers:>7} {scene.orbit:>5} "
                 f"{size if first else '':>9}  {found.name}"
             )
     return lines
+
+
+def _cloud(scene: "Scene") -> str:
+    """Percent of cloud; with a tilde where it is of the whole products."""
+    if scene.cloud is None:
+        return "?"
+    return f"{'' if scene.looked_at else '~'}{scene.cloud:.1f} %"
 
 
 def _said(size: int) -> str:
@@ -207,7 +215,8 @@ def _explain(pair: "Pair", costs: "tuple[Cost, Cost]", source: "Source", result:
     one = pair.before.orbit == pair.after.orbit
     orbit = f", both of relative orbit {pair.before.orbit}" if one else ""
     lines = _table((pair.before, pair.after), costs)
-    for line in (*lines, f"from {source.name}{orbit}; cloud is of the whole products"):
+    cloud = "cloud over the area by the products' masks (~ over whole products)"
+    for line in (*lines, f"from {source.name}{orbit}; {cloud}"):
         typer.echo(line, err=not result)
     for note in pair.notes:
         say(f"note: {note}")
@@ -245,6 +254,6 @@ def _brief(record: dict[str, Any]) -> dict[str, object]:
     dates = {
         f"{key}_{name}": record[key][name]
         for key in ("before", "after")
-        for name in ("date", "orbit", "coverage", "cloud")
+        for name in ("date", "orbit", "coverage", "cloud", "cloud_of")
     }
     return {**{key: record[key] for key in keys}, **dates}

@@ -237,7 +237,8 @@ def _noted(before: Scene, after: Scene) -> Pair:
         if scene.cloud is None:
             notes.append(f"{scene.day}: nobody says how much of it is cloud")
         elif scene.cloud > CLEAR:
-            notes.append(f"{scene.day}: {scene.cloud:.0f} % of its products is cloud")
+            what = "the area" if scene.looked_at else "its products"
+            notes.append(f"{scene.day}: {scene.cloud:.0f} % of {what} is cloud")
         if scene.coverage < 0.9995:
             notes.append(f"{scene.day}: only {100 * scene.coverage:.1f} % of the area is covered")
     return Pair(before, after, tuple(notes))

@@ -9,24 +9,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from s2cd.errors import S2cdError
 from s2cd.output import completed, write_errors
-from s2cd.sources.choice import (
-    WINDOW_DAYS,
-    Pair,
-    around,
-    choose_around,
-    choose_latest,
-    none_found,
-    scenes_of,
-)
+from s2cd.sources.choice import WINDOW_DAYS, Pair
 from s2cd.sources.http.part import digest_of
 from s2cd.sources.notes import noted_pair, pair_in
-from s2cd.sources.source import Cost, Kept, Order, Scene, Search, Source, Told
+from s2cd.sources.source import Cost, Kept, Order, Scene, Source, Told
 
 logger = logging.getLogger(__name__)
 
@@ -83,31 +75,6 @@ class Plan:
     source: str
     pair: Pair
     stacks: dict[str, dict[str, Any]]
-
-
-def choose(source: Source, request: Request) -> Pair:
-    """The two dates to fetch, by what a source has.
-
-    Raises:
-        S2cdError: where it has none; the line says what was searched.
-    """
-    aoi = request.order.aoi
-    if request.dates is not None:
-        spans = [around(day, request.window_days) for day in request.dates]
-        found = source.find(Search(aoi, tuple(spans)))
-        before, after = (
-            scenes_of([one for one in found if start <= one.day <= end], aoi)
-            for start, end in spans
-        )
-        for scenes, span in ((before, spans[0]), (after, spans[1])):
-            if not scenes:
-                raise none_found(Search(aoi, (span,)), source.name)
-        return choose_around(before, after, request.dates)
-    last = Search(aoi, ((request.today - timedelta(365), request.today),))
-    latest = scenes_of(source.find(last), aoi)
-    if not latest:
-        raise none_found(last, source.name)
-    return choose_latest(latest, lambda spans: scenes_of(source.find(Search(aoi, spans)), aoi))
 
 
 def plan_in(request: Request, source: str) -> Plan | None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from s2cd.errors import NotThereError, SourceError, SpoiledError
@@ -14,6 +15,7 @@ from s2cd.sources.endpoints import endpoint
 from s2cd.sources.facts import found_in
 from s2cd.sources.http import Call, Client, Policy, said_url
 from s2cd.sources.http.files import side_by_side
+from s2cd.sources.masks import MOST_MASK, cloud_in_mask, mask_among
 from s2cd.sources.products import PRODUCT_XML, Entry, bring, needed_of, open_products
 from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Search, Told
 from s2cd.sources.tiles import tiles_of
@@ -56,6 +58,10 @@ class Google:
             if one.footprint.intersects(search.aoi.outline)
             and (one.cloud is None or one.cloud <= search.max_cloud)
         ]
+
+    def clouds_over(self, parts: Sequence[tuple[Found, Any]]) -> list[float | None]:
+        """Percent of cloud over a part of each product, by the mask that it holds."""
+        return side_by_side(self.client, [partial(self._cloud, *part) for part in parts])
 
     def cost(self, scene: Scene, order: Order) -> Cost:
         """Bytes of the files that are needed, as the bucket lists them."""
@@ -113,6 +119,19 @@ class Google:
             except SpoiledError as e:
                 logger.warning("%s is left out: %s", key, e)
         return None
+
+    def _cloud(self, found: Found, part: Any) -> float | None:
+        entries = self._entries(found)
+        if part.area == 0 or (name := mask_among(list(entries))) is None:
+            return None
+        url, kind = entries[name].url, "jp2" if name.endswith(".jp2") else "xml"
+        fetch = partial(self.client.read, Call(url), kind, MOST_MASK)
+        try:
+            read = partial(cloud_in_mask, name=name, tile=found.tile, area=part)
+            return cached(url, fetch, read)
+        except (NotThereError, SpoiledError) as e:
+            logger.debug("%s: its mask of clouds is left out: %s", found.name, e)
+            return None
 
     def _entries(self, found: Found) -> dict[str, Entry]:
         """The files of a product."""

@@ -59,6 +59,7 @@ def _noted_scene(scene: Scene) -> dict[str, Any]:
         "orbit": scene.orbit,
         "coverage": round(scene.coverage, 6),
         "cloud": scene.cloud,
+        "cloud_of": "area" if scene.looked_at else "products",
         "products": [noted_found(found) for found in scene.products],
     }
 
@@ -67,8 +68,8 @@ def _scene_in(noted: Any) -> Scene:
     products = tuple(_found_in(one) for one in noted["products"])
     if not products:
         raise ValueError("no products")
-    cloud = noted["cloud"]
-    return Scene(products, float(noted["coverage"]), None if cloud is None else float(cloud))
+    cloud = None if noted["cloud"] is None else float(noted["cloud"])
+    return Scene(products, float(noted["coverage"]), cloud, noted["cloud_of"] == "area")
 
 
 def _found_in(noted: Any) -> Found:

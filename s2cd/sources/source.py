@@ -96,13 +96,15 @@ class Scene:
     Attributes:
         products: Those that are needed, the one that covers most first.
         coverage: Share of the AOI that their footprints cover, 0 to 1.
-        cloud: Percent, by the products' metadata, weighted by what each covers; None where one of
-            them says nothing.
+        cloud: Percent, weighted by what each product covers; None where one says nothing.
+        looked_at: Whether ``cloud`` is of the AOI, by the products' own masks; else it is of the
+            whole products, by their metadata.
     """
 
     products: tuple[Found, ...]
     coverage: float
     cloud: float | None
+    looked_at: bool = False
 
     @property
     def day(self) -> date:
@@ -194,6 +196,9 @@ class Source(Protocol):
 
     def find(self, search: Search) -> list[Found]:
         """Products whose footprint meets the AOI, of those dates, in any order."""
+
+    def clouds_over(self, parts: Sequence[tuple[Found, Any]]) -> list[float | None]:
+        """Percent of cloud over a part of each product (shapely, degrees); None where not known."""
 
     def cost(self, scene: Scene, order: Order) -> Cost:
         """What `download` would bring if nothing was there."""

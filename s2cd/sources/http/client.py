@@ -143,7 +143,7 @@ class Client:
             try:
                 return parse(bytes(content))
             except (S2cdError, ValueError) as e:
-                raise Fault(f"not what it should be: {short(e)}", spoiled=True) from e
+                raise Fault("not what it should be", spoiled=True, detail=short(e)) from e
 
         return self.send(lambda: call, use)
 

@@ -196,7 +196,7 @@ class Part:
             raise
         except S2cdError as e:
             self._forget()
-            raise Fault(f"not what it should be: {short(e)}", spoiled=True) from e
+            raise Fault("not what it should be", spoiled=True, detail=short(e)) from e
 
     def _digest_so_far(self, begin: int) -> Any:
         digest = hashlib.new(_hash(self._file.checksum[0] if self._file.checksum else "md5"))

@@ -1,5 +1,6 @@
 """How long to wait, how often to ask again, and when to give up."""
 
+import logging
 import math
 import random
 from collections import Counter
@@ -10,6 +11,9 @@ from email.utils import parsedate_to_datetime
 
 from s2cd.errors import SourceError, SpoiledError
 
+logger = logging.getLogger(__name__)
+_TOLD = 5
+"""Failed tries in a row after which the user is told."""
 _TRIES_UNKNOWN = 3
 """Of a server that has never answered: most often there is no network."""
 
@@ -23,6 +27,7 @@ class Policy:
         connect: To connect.
         read: Without a byte.
         tries: In a row that bring nothing new.
+        spoiled: The same, where each of them brings something that it should not.
         most_tries: Of one request altogether.
         pause: Before the second try; it doubles from try to try, with jitter.
         longest_pause: See ``pause``.
@@ -36,10 +41,11 @@ class Policy:
     connections: int = 4
     connect: float = 10
     read: float = 30
-    tries: int = 7
-    most_tries: int = 60
+    tries: int = 20
+    spoiled: int = 8
+    most_tries: int = 100
     pause: float = 0.5
-    longest_pause: float = 30
+    longest_pause: float = 10
     patience: float = 600
     limit: float = 6 * 3600
     slowest: float = 512
@@ -54,6 +60,7 @@ class Fault(Exception):
         wait: Seconds that the server asks for; None where it does not.
         progress: Whether the try brought something new.
         spoiled: Whether an answer came, and was not what it should be.
+        detail: More about it, for the last line.
     """
 
     def __init__(
@@ -62,9 +69,11 @@ class Fault(Exception):
         wait: float | None = None,
         progress: bool = False,
         spoiled: bool = False,
+        detail: str = "",
     ) -> None:
         super().__init__(what)
         self.what, self.wait, self.progress, self.spoiled = what, wait, progress, spoiled
+        self.detail = detail
 
 
 class Effort:
@@ -73,7 +82,7 @@ class Effort:
     def __init__(self, policy: Policy, said: str, began: float) -> None:
         self._policy, self._said, self._began = policy, said, began
         self._faults: Counter[str] = Counter()
-        self._in_a_row = 0
+        self._in_a_row = self._spoiled = 0
 
     def rest(self, fault: Fault, now: float, answered: bool) -> float:
         """Seconds to wait before another try.
@@ -88,18 +97,25 @@ class Effort:
         """
         self._faults[fault.what] += 1
         self._in_a_row = 0 if fault.progress else self._in_a_row + 1
+        self._spoiled = self._spoiled + 1 if fault.spoiled else 0
         policy, made = self._policy, self._faults.total()
         if fault.wait is not None and fault.wait > policy.patience:
             raise self._end(now, f"it asks to wait {fault.wait:.0f} s", fault)
         tries = policy.tries if answered else min(_TRIES_UNKNOWN, policy.tries)
-        if self._in_a_row >= tries or made >= policy.most_tries:
+        over = self._in_a_row >= tries or self._spoiled >= policy.spoiled
+        if over or made >= policy.most_tries:
             raise self._end(now, "", fault)
+        if self._in_a_row == _TOLD:
+            logger.info("%s: %d tries failed (%s); going on", self._said, made, self._seen())
         pause = min(policy.longest_pause, policy.pause * 2 ** max(0, self._in_a_row - 1))
         jittered = pause * random.uniform(0.5, 1)  # noqa: S311
         return max(jittered, fault.wait or 0)
 
+    def _seen(self) -> str:
+        return ", ".join(f"{n} x {what}" if n > 1 else what for what, n in self._faults.items())
+
     def _end(self, now: float, why: str, fault: Fault) -> SourceError:
-        seen = ", ".join(f"{n} x {what}" if n > 1 else what for what, n in self._faults.items())
+        seen = self._seen() + (f"; at last: {fault.detail}" if fault.detail else "")
         made = self._faults.total()
         kind = SpoiledError if fault.spoiled else SourceError
         error = kind(
