@@ -1,25 +1,33 @@
 """Products of the Copernicus Data Space: found, brought file by file, and checked."""
 
+import hashlib
 import json
 import logging
 import shutil
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
+import pystac
 import pytest
 import shapely
 from rasterio.warp import transform_bounds
 from servers import PAGE, Fault, Reply, serving
 from space import CLIENT, KEYS, SECRETS, USER, Servers, Space, serving_space
+from typer.testing import CliRunner
 
+from s2cd.cli.app import app
 from s2cd.errors import NotThereError, RefusedError, S2cdError, SourceError
 from s2cd.scenes.aoi import Aoi
 from s2cd.scenes.product import open_product
 from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
+from s2cd.scenes.simulate.product import CORNER
+from s2cd.scenes.stack import open_stack
 from s2cd.sources.cdse import Cdse
 from s2cd.sources.cdse.signing import Keys, Signed
 from s2cd.sources.choice import scenes_of
-from s2cd.sources.fetch import Request, choose, fetch
+from s2cd.sources.decide import choose
+from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.http import Policy
 from s2cd.sources.names import footprint_of, named
 from s2cd.sources.registry import open_source
@@ -121,7 +129,7 @@ def test_products_that_are_offline_are_left_out_and_said(servers, aoi, products,
     servers.space.offline.add(products[0].name)
     found = Cdse(QUICK).find(Search(aoi, (YEARS,)))
     assert len(found) == 3 and products[0].stem not in {one.name for one in found}
-    assert "1 products are offline" in caplog.text and products[0].stem in caplog.text
+    assert "offline at CDSE, and left out" in caplog.text and products[0].stem in caplog.text
 
 
 @pytest.mark.parametrize("way", ["user", "client", "keys"])
@@ -178,6 +186,41 @@ def test_the_cost_is_that_of_the_bands_and_without_an_account_of_the_products(
     assert Cdse(QUICK).cost(scene, order).size == sum(p.stat().st_size for p in wanted)
 
 
+def test_the_cloud_over_an_area_is_that_of_the_products_masks(servers, order, products, request):
+    found = Cdse(QUICK).find(Search(order.aoi, (YEARS,)))
+    cloudy = next(one for one in found if one.cloud == 60)
+    parts = [(cloudy, cloudy.footprint), (found[0], found[0].footprint)]
+    assert Cdse(QUICK).clouds_over(parts) == [None, None] and not servers.nodes.seen
+    request.getfixturevalue("user")
+    half = with_mask(next(root for root in products if root.stem == cloudy.name), order)
+    servers.space.products = [half if root.name == half.name else root for root in products]
+    known, unknown = Cdse(QUICK).clouds_over(parts)
+    assert unknown is None and known == pytest.approx(50, abs=3)
+
+
+def with_mask(root: Path, order: Order) -> Path:
+    """A copy of a product whose mask takes the west half for cloud."""
+    copy = order.folder.parent / "masked" / root.name
+    shutil.copytree(root, copy)
+    (granule,) = (copy / "GRANULE").iterdir()
+    west, north = CORNER
+    middle, south = west + SIZE * 5, north - SIZE * 10
+    ring = f"{west} {north} {middle} {north} {middle} {south} {west} {south} {west} {north}"
+    mask = f"<m><g:Polygon xmlns:g='g'><g:posList>{ring}</g:posList></g:Polygon></m>"
+    (granule / "QI_DATA" / "MSK_CLOUDS_B00.gml").write_text(mask, encoding="utf-8")
+    manifest = (copy / "manifest.safe").read_text(encoding="utf-8")
+    name = f"./{granule.relative_to(copy)}/QI_DATA/MSK_CLOUDS_B00.gml"
+    entry = (
+        f"<dataObject><byteStream size='{len(mask)}'><fileLocation href='{name}'/>"
+        f"<checksum checksumName='MD5'>{hashlib.md5(mask.encode()).hexdigest()}</checksum>"
+        "</byteStream></dataObject></dataObjectSection>"
+    )
+    text = manifest.replace("</dataObjectSection>", entry)
+    assert text != manifest
+    (copy / "manifest.safe").write_text(text, encoding="utf-8")
+    return copy
+
+
 def test_without_an_account_a_download_says_what_to_set(servers, order):
     with pytest.raises(S2cdError, match="Set CDSE_USERNAME and CDSE_PASSWORD, or AWS_ACCESS_KEY"):
         brought(order)
@@ -199,11 +242,11 @@ def test_a_short_lived_token_is_renewed_before_it_ends(user, order):
     source = Cdse(QUICK)
     token = source._store.client.auth
     pair = choose(source, Request(order, DATES))
-    source.cost(pair.before, order)
+    before = len(user.identity.seen)
     token._ends -= 5
-    source.cost(pair.after, order)
-    assert [asked.status for asked in user.nodes.seen] == [200, 200]
-    assert len(user.identity.seen) == 2
+    source.download((pair.before,), order, lambda count: None)
+    assert {asked.status for asked in user.nodes.seen} == {200}
+    assert len(user.identity.seen) == before + 1
 
 
 def test_a_second_401_is_final_and_shows_no_token(user, order):
@@ -328,6 +371,24 @@ def test_a_product_that_is_not_its_manifest_is_refused(user, order, products, tm
     with pytest.raises(SourceError, match="another SHA3-256"):
         brought(order)
     assert not list((order.folder / "products" / copy.name).rglob("*_B11.jp2"))
+
+
+def test_a_fetch_by_the_command_line_and_a_search_as_stac_items(user, order, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    area = ",".join(f"{value:.6f}" for value in order.aoi.outline.bounds)
+    line = ["search", "--aoi", area, "--start", "2015-11-01", "--end", "2015-12-31", "--json"]
+    done = CliRunner().invoke(app, [*line, "--source", "stac"])
+    assert done.exit_code == 0, done.output
+    items = json.loads(done.stdout)["features"]
+    assert [item["properties"]["s2cd:source"] for item in items] == ["stac"]
+    assert pystac.Item.from_dict(items[0]).datetime.date() == DATES[0]
+    dates = ",".join(map(str, DATES))
+    line = ["fetch", "--aoi", area, "--dates", dates, "--bands", "B02", "--no-clouds"]
+    done = CliRunner().invoke(app, [*line, "--source", "cdse", "-o", "out", "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["source"] == "cdse" and open_stack(said["after"]).shape[0] == 1
+    assert not [secret for secret in (*SECRETS, *user.space.issued) if secret in done.output]
 
 
 def test_the_stac_api_finds_the_same_and_brings_it(user, order, products):

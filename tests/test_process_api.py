@@ -15,7 +15,9 @@ from hub import Hub, HubServers, serving_hub
 from rasterio.warp import transform_bounds
 from servers import PAGE, Fault, Reply, http_date, serving
 from space import SECRETS
+from typer.testing import CliRunner
 
+from s2cd.cli.app import app
 from s2cd.errors import RefusedError, S2cdError, SourceError
 from s2cd.scenes.aoi import Aoi
 from s2cd.scenes.bands import CLOUD_BANDS, DEFAULT_BANDS
@@ -24,7 +26,8 @@ from s2cd.scenes.product import open_product
 from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
 from s2cd.scenes.stack import encode, open_qa, open_stack
 from s2cd.sources.choice import scenes_of
-from s2cd.sources.fetch import Request, choose, fetch, finished
+from s2cd.sources.decide import choose
+from s2cd.sources.fetch import Request, fetch, finished
 from s2cd.sources.http import Policy
 from s2cd.sources.process_api import ProcessApi, pieces
 from s2cd.sources.process_api.request import call_for
@@ -229,6 +232,31 @@ def test_processing_units_are_counted_as_the_service_does(servers, order):
     assert dot.units == pytest.approx(0.005)
 
 
+def test_a_dry_run_tells_the_units_and_asks_for_no_pixel(servers, order, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    area = ",".join(f"{value:.6f}" for value in order.aoi.outline.bounds)
+    line = ["fetch", "--aoi", area, "--dates", ",".join(map(str, DATES)), "--dry-run", "--json"]
+    done = CliRunner().invoke(app, [*line, "--source", "process-api"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    request = replace(order, bands=DEFAULT_BANDS, clouds=True)
+    one = ProcessApi(QUICK).cost(scene_of(order), request)
+    assert said["processing_units"] == round(2 * one.units, 1) and said["bytes"] == 2 * one.size
+    assert not processed(servers) and not (tmp_path / "data").exists()
+
+
+def test_what_a_killed_fetch_left_of_an_answer_is_not_gone_on_with(servers, order):
+    plain, _ = downloaded(order)
+    expected = values_of(plain.stack)
+    (path,) = (order.folder / "products").rglob("*.tif")
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(path.read_bytes()[:4000])
+    path.unlink()
+    opened, _ = downloaded(order)
+    assert np.array_equal(values_of(opened.stack), expected, equal_nan=True)
+    assert "Range" not in processed(servers)[-1].headers and not part.exists()
+
+
 def test_more_than_a_month_has_is_said(servers, order, caplog, products):
     huge = replace(order, bands=DEFAULT_BANDS)
     tiles = [replace(scene_of(order).products[0], tile=name) for name in ("43QBF", "43QCF")]
@@ -282,7 +310,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_not_kept(servers, order, sp
 
 def test_answers_that_stay_wrong_end_with_one_line(servers, order):
     servers.hub.spoil = lambda profile, number: profile.update(crs="EPSG:32642")
-    with pytest.raises(SourceError, match=r"6 x not what it should be: it lies elsewhere"):
+    with pytest.raises(SourceError, match=r"6 x not what it should be; at last: it lies elsewhere"):
         downloaded(order)
     assert not list((order.folder / "products").rglob("*.tif"))
 

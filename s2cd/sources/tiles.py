@@ -80,8 +80,13 @@ def grid_of_tile(tile: str) -> "GeoBox":
     return GeoBox(
         (_SIDE, _SIDE),
         Affine(10, 0, west, 0, -10, top),
-        f"EPSG:{(32600 if north else 32700) + zone}",
+        f"EPSG:{epsg_of(tile)}",
     )
+
+
+def epsg_of(tile: str) -> int:
+    """The CRS of a tile's UTM zone."""
+    return (32600 if tile[2] >= "N" else 32700) + int(tile[:2])
 
 
 def zone_of(longitude: float) -> int:

@@ -150,10 +150,9 @@ def _online(found: list[Found]) -> list[Found]:
     away = [one.name for one in found if one.extra["online"] == "no"]
     if away:
         logger.warning(
-            "%d products are offline at CDSE and left out (%s%s); they would have to be ordered "
-            "there first, --source google may have them",
-            len(away),
+            "offline at CDSE, and left out, since they would have to be ordered there first: %s%s; "
+            "--source google may have them",
             ", ".join(away[:3]),
-            ", ..." if len(away) > 3 else "",
+            f" and {len(away) - 3} more" if len(away) > 3 else "",
         )
     return [one for one in found if one.extra["online"] == "yes"]

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from s2cd.sources.cache import cached
 from s2cd.sources.cdse.catalogue import Catalogue
@@ -12,7 +13,7 @@ from s2cd.sources.endpoints import endpoint
 from s2cd.sources.http import Call, Client, Policy
 from s2cd.sources.http.files import side_by_side
 from s2cd.sources.manifest import read_manifest
-from s2cd.sources.products import MANIFEST, Entry, bring, needed_of, open_products
+from s2cd.sources.products import MANIFEST, Entry, bring, cloud_over, needed_of, open_products
 from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Search, Told
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,19 @@ class Cdse:
     def find(self, search: Search) -> list[Found]:
         """Products whose footprint meets the AOI, and that are online."""
         return self._catalogue.find(search)
+
+    def clouds_over(self, parts: Sequence[tuple[Found, Any]]) -> list[float | None]:
+        """Percent of cloud over a part of each product, by the mask that it holds.
+
+        Nothing is known without an account.
+        """
+        if (store := self._store) is None:
+            return [None] * len(parts)
+
+        def look(found: Found, part: Any) -> float | None:
+            return cloud_over(store.client, found, self._entries(store, found), part)
+
+        return side_by_side(store.client, [partial(look, *one) for one in parts])
 
     def cost(self, scene: Scene, order: Order) -> Cost:
         """Bytes of the files that are needed; without an account those of the whole products."""

@@ -63,6 +63,10 @@ class ProcessApi:
         found = {one.name: one for one in map(self._found, features) if one is not None}
         return [one for one in found.values() if search.keeps(one)]
 
+    def clouds_over(self, parts: Sequence[tuple[Found, Any]]) -> list[float | None]:
+        """Not known: the service gives pixels, not the products' masks."""
+        return [None] * len(parts)
+
     def cost(self, scene: Scene, order: Order) -> Cost:
         """Bytes, at most, and processing units."""
         cost = cost_of(piece for layer in layers_of(scene, order) for piece in pieces_of(layer))
