@@ -36,7 +36,7 @@ from s2cd.sources.stac_api import StacApi
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SIZE = 120
-QUICK = Policy(pause=0.01, longest_pause=0.02, read=1, tries=6, most_tries=60)
+QUICK = Policy(pause=0.01, longest_pause=0.02, read=60, tries=6, spoiled=6)
 DATES = date(2015, 11, 20), date(2020, 11, 28)
 YEARS = (date(2015, 1, 1), date(2021, 12, 31))
 
