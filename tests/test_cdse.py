@@ -29,7 +29,7 @@ from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
 from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.http import Policy
-from s2cd.sources.names import footprint_of, named
+from s2cd.sources.names import footprint_of, footprint_of_text, named
 from s2cd.sources.registry import open_source
 from s2cd.sources.source import Order, Search
 from s2cd.sources.stac_api import StacApi
@@ -483,6 +483,11 @@ def test_footprints_may_cross_180_degrees_and_nonsense_is_refused():
     ring = [[179, 0], [181, 0], [181, 1], [179, 1], [179, 0]]
     crossing = footprint_of({"type": "Polygon", "coordinates": [ring]}, "x")
     assert crossing.bounds == (-180, 0, 180, 1) and crossing.area == pytest.approx(2)
+    text = "geography'SRID=4326;POLYGON((179 0,-179 0,-179 1,179 1,179 0))'"
+    assert footprint_of_text(text, "x").equals(crossing)
+    for bad in ("", None, "POLYGON((0 0,1 0,1 1,0 0))", "geography'SRID=4326;POLYGON((0 0'"):
+        with pytest.raises(S2cdError, match="footprint that is none"):
+            footprint_of_text(bad, "x")
     for bad in (
         None,
         {},

@@ -90,6 +90,21 @@ def footprint_of(geometry: Any, said: str) -> Any:
     return shapely.union_all([polygon_of(ring) for ring in wrapped])
 
 
+def footprint_of_text(text: Any, said: str) -> Any:
+    """The footprint of ``geography'SRID=4326;POLYGON((…))'``, as `footprint_of`.
+
+    Raises:
+        S2cdError: where it is none.
+    """
+    import shapely
+
+    match = re.fullmatch(r"geography'SRID=4326;([^']{0,200000})'", str(text))
+    shape = shapely.from_wkt(match[1] if match else "", on_invalid="ignore")
+    if shape is None:
+        raise S2cdError(f"{said} has a footprint that is none. Take another product")
+    return footprint_of(json.loads(shapely.to_geojson(shape)), said)
+
+
 def percentage(value: Any) -> float | None:
     """A share in percent; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

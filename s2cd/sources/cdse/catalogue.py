@@ -12,7 +12,7 @@ from urllib.parse import quote
 from s2cd.errors import NotThereError, S2cdError, SourceError
 from s2cd.sources.http import Call, Client, said_url
 from s2cd.sources.http.files import side_by_side
-from s2cd.sources.names import footprint_of, named, percentage
+from s2cd.sources.names import footprint_of, footprint_of_text, named, percentage
 from s2cd.sources.source import Found, Search
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Catalogue:
         if name is None or not _ID.fullmatch(key):
             return None
         try:
-            footprint = footprint_of(record.get("GeoFootprint"), name.name)
+            footprint = _footprint(record, name.name)
         except S2cdError as e:
             logger.warning("%s is left out: %s", name.name, e)
             return None
@@ -136,6 +136,13 @@ def _page(content: bytes) -> dict[str, Any]:
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         raise ValueError("it is no list of products")
     return {"value": value, "@odata.nextLink": page.get("@odata.nextLink")}
+
+
+def _footprint(record: Mapping[str, Any], said: str) -> Any:
+    """As GeoJSON where it is there, else as text."""
+    if record.get("GeoFootprint") is None:
+        return footprint_of_text(record.get("Footprint"), said)
+    return footprint_of(record["GeoFootprint"], said)
 
 
 def _attributes(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,8 @@ class ProcessApi:
             for piece in pieces_of(layer)
         ]
         missing = [file for _, file in wanted if not is_kept(file.path)]
+        for file in (file for _, file in wanted if file not in missing):
+            told(file.path.stat().st_size)
         if missing:
             self._check_known()
             download_all(self._client, missing, told)
