@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Any
 
 from sentinelhub.api.catalog import SentinelHubCatalog
@@ -24,6 +25,7 @@ from s2cd.sources.process_api.pieces import Piece
 Box = tuple[float, float, float, float]
 _MARGIN = timedelta(seconds=10)
 """Around when tiles were taken: satellites that fly one behind the other are 30 s apart."""
+_TURN = Lock()
 _MOST_PAGES, _MOST_BYTES = 200, 32 << 20
 _SCRIPT = """//VERSION=3
 function setup() {{
@@ -133,7 +135,8 @@ def _collection(root: str) -> DataCollection:
     if usual.service_url == root:
         return usual
     name = f"SENTINEL2_L1C_{hashlib.sha256(root.encode()).hexdigest()[:16]}"
-    return usual.define_from(name, service_url=root)
+    with _TURN:  # the package looks first and adds then
+        return usual.define_from(name, service_url=root)
 
 
 def _config(root: str) -> SHConfig:
