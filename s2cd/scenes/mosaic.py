@@ -221,7 +221,7 @@ def open_date(paths: Sequence[Path], wanted: Wanted) -> tuple[list[Product], Geo
         )
     if wanted.aoi is not None:
         products = _within(products, wanted.aoi)
-    return products, _grid(products, wanted.aoi)
+    return products, joint_grid([product.geobox for product in products], wanted.aoi)
 
 
 def stack_of(
@@ -299,22 +299,25 @@ def _within(products: list[Product], aoi: Aoi) -> list[Product]:
     return meeting
 
 
-def _grid(products: list[Product], aoi: Aoi | None) -> GeoBox:
-    """The 10 m grid of products, cut to an AOI: in the UTM zone that covers most."""
-    if aoi is None and len(products) == 1:
-        return products[0].geobox
+def joint_grid(grids: Sequence[GeoBox], aoi: Aoi | None) -> GeoBox:
+    """One 10 m grid for several, cut to an AOI: in the UTM zone that covers most.
+
+    Raises:
+        NoOverlapError: where they do not meet the AOI.
+    """
+    if aoi is None and len(grids) == 1:
+        return grids[0]
     covered: dict[Any, float] = {}
-    for product in products:
-        box = product.geobox
-        area = float(np.prod(box.shape)) * 100 if aoi is None else aoi.area_in(box)
-        covered[box.crs] = covered.get(box.crs, 0) + area
+    for grid in grids:
+        area = float(np.prod(grid.shape)) * 100 if aoi is None else aoi.area_in(grid)
+        covered[grid.crs] = covered.get(grid.crs, 0) + area
     crs = max(covered, key=lambda zone: covered[zone])
-    boxes = [box_in(product.geobox, crs) for product in products]
+    boxes = [box_in(grid, crs) for grid in grids]
     west, south, east, north = zip(*boxes, strict=True)
     whole = Box(min(west), min(south), max(east), max(north))
     if aoi is not None:
-        whole = common(whole, aoi.box_in(crs, [p.geobox for p in products]))
-    anchor = next(p.geobox for p in products if p.geobox.crs == crs).affine
+        whole = common(whole, aoi.box_in(crs, grids))
+    anchor = next(grid for grid in grids if grid.crs == crs).affine
     return _snapped(whole, crs, (anchor.c, anchor.f))
 
 
