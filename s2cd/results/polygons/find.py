@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import BLOCK, STEPS, Block
 from s2cd.errors import S2cdError
+from s2cd.results.dates import sensed
 from s2cd.results.polygons.components import (
     INDEX_STEPS,
     Components,
@@ -190,8 +191,8 @@ def _table(
         "perimeter_m": np.round(perimeter, 1),
         "compactness": np.round(4 * np.pi * drawn_area / perimeter**2, 3),
         **_probabilities(components),
-        "date_before": _text(_date(tags, "BEFORE"), len(components)),
-        "date_after": _text(_date(tags, "AFTER"), len(components)),
+        "date_before": _text(sensed(tags, "BEFORE"), len(components)),
+        "date_after": _text(sensed(tags, "AFTER"), len(components)),
         **_spectra(components),
     }
     return GeoDataFrame(columns, geometry=drawn, crs=geobox.crs.to_wkt())
@@ -217,11 +218,6 @@ def _spectra(components: Components) -> dict[str, Any]:
     names = ("ndvi_change", "ndbi_change", "ndwi_change")
     columns = dict(zip(names, change, strict=False))
     return {**columns, "kind": _texts(kinds_of(means))}
-
-
-def _date(tags: dict[str, str], role: str) -> str | None:
-    """The date of a map's source, YYYY-MM-DD, as far as its tags tell."""
-    return tags.get(f"{role}_SENSING_TIME", "")[:10] or None
 
 
 def _text(value: str | None, count: int) -> Any:

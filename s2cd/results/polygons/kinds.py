@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import Block
-from s2cd.errors import S2cdError
-from s2cd.scenes.align import Shift, aligned
-from s2cd.scenes.pair import Pair, make_pair
-from s2cd.scenes.stack import open_stack
+from s2cd.results.dates import dates_of_map
+from s2cd.scenes.pair import Pair
 
 INDICES = ("ndvi", "ndbi", "ndwi", "dbsi")
 """The indices of a date, in the order in which they are held."""
@@ -65,20 +63,7 @@ def index_reader(
     Raises:
         S2cdError: where a date lacks a band, or `before` does not lie on the map's grid.
     """
-    stacks = [open_stack(path, bands) for path in dates]
-    for path, stack in zip(dates, stacks, strict=True):
-        if missing := [b for b in NEEDED if b not in stack.band.values]:
-            raise S2cdError(
-                f"{path} has no band {', '.join(missing)}, of which indices are made. "
-                "Leave --before and --after away, or give stacks of `s2cd stack`"
-            )
-    pair = make_pair(stacks[0], stacks[1], NEEDED)
-    if pair.geobox != geobox:
-        raise S2cdError(f"{dates[0]} does not lie on the grid of the map. Name its own dates")
-    if tags.get("REGISTRATION") == "after moved":
-        shift = Shift(float(tags["SHIFT_ROWS"]), float(tags["SHIFT_COLUMNS"]), 0, 0.0, 0.0)
-        pair = aligned(pair, shift)
-    return IndexReader(pair)
+    return IndexReader(dates_of_map(dates, geobox, tags, NEEDED, bands))
 
 
 def _indices(bands: NDArray[np.float32]) -> NDArray[np.float32]:
