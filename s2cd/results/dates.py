@@ -1,6 +1,7 @@
 """The two dates of a map, as they lay when it was made."""
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
@@ -53,4 +54,8 @@ def sensed(tags: dict[str, str], role: str) -> str | None:
         tags: The map's tags.
         role: BEFORE or AFTER.
     """
-    return tags.get(f"{role}_SENSING_TIME", "")[:10] or None
+    text = tags.get(f"{role}_SENSING_TIME", "")[:10]
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return None

@@ -4,10 +4,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from odc.geo.geobox import GeoBox
 
 from s2cd.networks.registry import BUILT_IN
 from s2cd.results.dates import sensed
+from s2cd.results.report.packing import degrees_at
 from s2cd.results.report.pictures import Seen
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def percent(share: float) -> str:
 
 def place(geobox: GeoBox) -> str:
     """The middle of a map in degrees: 33.87° N, 35.51° E."""
-    west, south, east, north = geobox.geographic_extent.boundingbox.bbox
-    lon, lat = (west + east) / 2, (south + north) / 2
+    height, width = geobox.shape
+    (lon,), (lat,) = degrees_at(geobox, np.array([width / 2]), np.array([height / 2]))
     return f"{abs(lat):.2f}° {'S' if lat < 0 else 'N'}, {abs(lon):.2f}° {'W' if lon < 0 else 'E'}"
 
 

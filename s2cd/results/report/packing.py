@@ -40,7 +40,7 @@ def pack(table: "GeoDataFrame", geobox: GeoBox, rest: dict[str, Any]) -> tuple[s
         value = {**rest, **packed_changes(chosen, geobox), "grid": grid_facts(geobox)}
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
         data = gzip.compress(text.encode(), 9, mtime=0)
-        if len(data) <= BUDGET:
+        if len(data) <= BUDGET or count == 0:
             return base64.b64encode(data).decode(), len(table) - count
         count = int(count * min(0.9, BUDGET / len(data)))
 
@@ -51,7 +51,9 @@ def packed_changes(table: "GeoDataFrame", geobox: GeoBox) -> dict[str, Any]:
     columns: dict[str, list[Any]] = {name: _numbers(table[name]) for name in names}
     kinds = list(COLOURS)
     if "kind" in table.columns:
-        columns["kind"] = [kinds.index(k) if k in kinds else None for k in table["kind"]]
+        columns["kind"] = [
+            kinds.index(k) if isinstance(k, str) and k in kinds else None for k in table["kind"]
+        ]
     else:
         columns["kind"] = [None] * len(table)
     if "status" in table.columns:
@@ -64,7 +66,8 @@ def packed_changes(table: "GeoDataFrame", geobox: GeoBox) -> dict[str, Any]:
 
 
 def _numbers(values: Any) -> list[float | int | None]:
-    return [None if v != v or v is None else v for v in values.tolist()]  # noqa: PLR0124
+    known = values.notna()
+    return [value if there else None for value, there in zip(values.tolist(), known, strict=True)]
 
 
 def rings_of(polygons: Any, geobox: GeoBox) -> list[list[list[list[int]]]]:
@@ -96,10 +99,9 @@ def grid_facts(geobox: GeoBox) -> dict[str, Any]:
     from pyproj import Geod
 
     height, width = geobox.shape
-    lon, lat = _degrees(geobox, np.array([0.5, 0.5]), np.array([0.5, 0.5]))
     x = np.array([width / 2 - 0.5, width / 2 + 0.5, width / 2, width / 2])
     y = np.array([height / 2, height / 2, height / 2 - 0.5, height / 2 + 0.5])
-    lon, lat = _degrees(geobox, x, y)
+    lon, lat = degrees_at(geobox, x, y)
     metres = Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2]
     affine = geobox.affine
     return {
@@ -117,7 +119,7 @@ def _polynomials(geobox: GeoBox) -> dict[str, list[float]]:
     height, width = geobox.shape
     nodes = np.cos(np.pi * (np.arange(2 * _DEGREE + 3) + 0.5) / (2 * _DEGREE + 3))
     u, v = (part.ravel() for part in np.meshgrid(nodes, nodes))
-    lon, lat = _degrees(geobox, (u + 1) * width / 2, (v + 1) * height / 2)
+    lon, lat = degrees_at(geobox, (u + 1) * width / 2, (v + 1) * height / 2)
     lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # across the antimeridian
     terms = [u**i * v**j for i in range(_DEGREE + 1) for j in range(_DEGREE + 1 - i)]
     basis = np.stack(terms, axis=1)
@@ -133,9 +135,10 @@ def _polynomials(geobox: GeoBox) -> dict[str, list[float]]:
     return found
 
 
-def _degrees(
+def degrees_at(
     geobox: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Longitude and latitude on WGS84 of columns and rows of a grid."""
     from pyproj import Transformer
 
     transformer = Transformer.from_crs(geobox.crs.to_wkt(), "EPSG:4326", always_xy=True)
