@@ -21,8 +21,12 @@ def browser():
 
 @contextmanager
 def opened(browser, url: str, **context):
-    """A page that has come to life, with what it asked for and complained of."""
-    session = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context})
+    """A page that has come to life, with what it asked for and complained of.
+
+    It is asked not to move more than it must, so that what is looked at is at rest.
+    """
+    usual = {"viewport": {"width": 1400, "height": 900}, "reduced_motion": "reduce"}
+    session = browser.new_context(**{**usual, **context})
     page = session.new_page()
     page.troubles, page.asked = [], []
     page.on("pageerror", lambda error: page.troubles.append(str(error)))

@@ -181,7 +181,6 @@ def test_a_click_on_a_row_zooms_to_its_change_and_tells_of_it(page, scene):
     number = row.locator("button").inner_text()
     row.click()
     assert page.locator("#detail-title").inner_text().startswith(f"{number}:")
-    page.wait_for_timeout(400)
     assert scale_of(page) < whole / 2
     assert row.get_attribute("aria-current") == "true"
     page.keyboard.press("Escape")
@@ -190,14 +189,23 @@ def test_a_click_on_a_row_zooms_to_its_change_and_tells_of_it(page, scene):
     assert scale_of(page) == pytest.approx(whole, rel=0.05)
 
 
+def test_the_swipe_goes_across_what_is_chosen(page):
+    line = "document.querySelector('#swipe-line').getBoundingClientRect().left"
+    frame, card = page.locator("#map-frame").bounding_box(), 300
+    page.locator("#swipe-range").press("Home")
+    page.locator("#table tbody tr").first.click()
+    beside = frame["x"] + (card + frame["width"]) / 2
+    assert page.evaluate(line) == pytest.approx(beside, abs=60)
+
+
 def test_a_click_on_an_outline_chooses_its_row(page):
     row = page.locator("#table tbody tr").first
     row.click()
-    page.wait_for_timeout(400)
     page.keyboard.press("Escape")
-    frame = page.locator("#map-frame").bounding_box()
+    frame, card = page.locator("#map-frame").bounding_box(), 300
     page.locator("#swipe-range").press("Home")
-    page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2)
+    beside = frame["x"] + (card + frame["width"]) / 2  # the card covers the left of the map
+    page.mouse.click(beside, frame["y"] + frame["height"] / 2)
     assert page.locator("#detail").is_visible()
     assert row.get_attribute("aria-current") == "true"
 
@@ -291,7 +299,6 @@ def test_it_fits_a_phone(browser, page_file):  # noqa: F811
         assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
         page.locator("#table tbody tr").first.tap()
         assert page.locator("#detail").is_visible()
-        page.wait_for_timeout(600)
         frame = page.locator("#map-frame").bounding_box()
         assert -1 <= frame["y"] and frame["y"] + frame["height"] <= 741
         assert page.troubles == []

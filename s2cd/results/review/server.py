@@ -139,6 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(HTTPStatus.OK, self._decided(rest, said))
         except S2cdError as e:
             self._answer_json(HTTPStatus.BAD_REQUEST, {"error": str(e)})
+            return
+        if rest == "finish":  # once it is answered; from another thread, or it waits for itself
+            threading.Thread(target=self.server.shutdown).start()
 
     def _path(self) -> str | None:
         """What follows the token; None, and refused, where host or token are not ours."""
@@ -172,7 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _decided(self, rest: str, said: dict[str, Any]) -> dict[str, Any]:
         store = self.server.site.store
         if rest == "finish":
-            threading.Thread(target=self.server.shutdown).start()
             return {"counts": store.counts()}
         match = re.fullmatch(r"changes(?:/(\d{1,9}))?", rest)
         if match is None:

@@ -12,9 +12,9 @@ async function unpack() {
   return raw;
 }
 
-function itemOf(raw, packed, index) {
+function itemOf(raw, packed, index, row = index) {
   const item = { index, parts: packed.map((part) => part.map(placesOf)) };
-  for (const [name, values] of Object.entries(raw.columns)) item[name] = values[index];
+  for (const [name, values] of Object.entries(raw.columns)) item[name] = values[row];
   item.box = boxOf(item.parts);
   return item;
 }

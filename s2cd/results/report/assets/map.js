@@ -145,13 +145,17 @@ function tooltip(report, item) {
   return element("span", {}, `${item.id} · ${nameOf(report, item)} · ${hectares(item.area_m2)} ha`);
 }
 
-function zoomTo({ map, at, grid }, item) {
+function zoomTo(view, item) {
+  const { map, at, grid } = view;
   const [left, top, right, bottom] = item.box;
   const close = Math.log2(6 / Math.min(...grid.metres)); // a pixel of the map as six of the screen
+  const card = byId("detail"); // it covers the lower left corner of the map
+  const below = card.offsetWidth > map.getSize().x / 2;
+  map.once("moveend", () => view.swipeAcross?.(left, right));
   map.fitBounds(L.latLngBounds(at(left, bottom), at(right, top)), {
     maxZoom: close,
-    paddingTopLeft: [50, 60],
-    paddingBottomRight: [50, byId("detail").offsetWidth > map.getSize().x / 2 ? byId("detail").offsetHeight + 30 : 60],
+    paddingTopLeft: [below ? 40 : card.offsetWidth + 30, 60],
+    paddingBottomRight: [50, below ? card.offsetHeight + 30 : 60],
     animate: !NO_MOTION.matches,
   });
 }
@@ -180,6 +184,14 @@ function addSwipe(view, report) {
     tags[1].hidden = mode === "before";
     tags[0].classList.toggle("dim", mode === "swipe" && x < tags[0].offsetWidth + 24);
     tags[1].classList.toggle("dim", mode === "swipe" && width - x < tags[1].offsetWidth + 24);
+  };
+  // Where the line does not cross what was chosen, it goes to its middle, so that both dates show.
+  view.swipeAcross = (left, right) => {
+    const place = (x) => (map.latLngToContainerPoint(view.at(x, 0)).x - THUMB / 2) / (map.getSize().x - THUMB);
+    const now = range.value / 100;
+    if (now > place(left) && now < place(right)) return;
+    range.value = 100 * place((left + right) / 2);
+    update();
   };
   for (const name of ["before", "after"]) pictures[name].addTo(map);
   map.on("move zoom resize viewreset", update);

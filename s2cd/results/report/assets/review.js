@@ -123,7 +123,7 @@ async function decide(review, status) {
 // What the server has kept is what the page shows.
 function take(review, item, said) {
   const index = item ? item.index : review.report.items.length;
-  const fresh = itemOf(said, said.rings[0], index);
+  const fresh = itemOf(said, said.rings[0], index, 0);
   const target = item ?? fresh;
   if (item) Object.assign(item, fresh);
   else review.report.items.push(fresh);
