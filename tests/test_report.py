@@ -20,6 +20,7 @@ from rasterio.features import rasterize
 from s2cd.detection.detect import Request as Detection
 from s2cd.detection.detect import detect_files
 from s2cd.errors import S2cdError
+from s2cd.results import views
 from s2cd.results.polygons import Sources, write_polygons
 from s2cd.results.report import Request, gather, packing, pictures, render, write_report
 from s2cd.results.report.content import find_changes
@@ -395,7 +396,7 @@ def test_means_are_of_what_has_data():
     values = np.arange(30, dtype=np.float32).reshape(1, 5, 6)
     values[0, 0, 0] = np.nan
     values[0, 2:4, 2:4] = np.nan
-    means = pictures._means(values, 2)
+    means = views.means(values, 2)
     assert means.shape == (1, 3, 3)
     assert means[0, 0, 0] == pytest.approx((1 + 6 + 7) / 3)
     assert np.isnan(means[0, 1, 1])

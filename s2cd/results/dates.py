@@ -41,10 +41,15 @@ def dates_of_map(
     pair = make_pair(stacks[0], stacks[1], needed)
     if pair.geobox != geobox:
         raise S2cdError(f"{dates[0]} does not lie on the grid of the map. Name its own dates")
-    if tags.get("REGISTRATION") == "after moved":
-        shift = Shift(float(tags["SHIFT_ROWS"]), float(tags["SHIFT_COLUMNS"]), 0, 0.0, 0.0)
-        pair = aligned(pair, shift)
-    return pair
+    return as_the_map_lay(pair, tags)
+
+
+def as_the_map_lay(pair: Pair, tags: dict[str, str]) -> Pair:
+    """The pair with `after` moved as a map's tags say that it was."""
+    if tags.get("REGISTRATION") != "after moved":
+        return pair
+    shift = Shift(float(tags["SHIFT_ROWS"]), float(tags["SHIFT_COLUMNS"]), 0, 0.0, 0.0)
+    return aligned(pair, shift)
 
 
 def sensed(tags: dict[str, str], role: str) -> str | None:

@@ -18,8 +18,8 @@ from s2cd.results.report.pictures import (
     Seen,
     date_pictures,
     look_at_map,
-    picture_bands,
 )
+from s2cd.results.views import picture_bands
 from s2cd.scenes.header import grid_of, read_header
 from s2cd.scenes.raster import reading
 

@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.networks.registry import BUILT_IN
 from s2cd.results.dates import sensed
-from s2cd.results.report.packing import degrees_at
+from s2cd.results.places import degrees_at
 from s2cd.results.report.pictures import Seen
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
+from s2cd.results.places import degrees_at, is_north_up, metres_in_pixel
 from s2cd.results.polygons.read import NUMBERS
 from s2cd.results.polygons.style import COLOURS
 
@@ -96,19 +97,12 @@ def _steps(polygon: Any) -> list[list[int]]:
 
 def grid_facts(geobox: GeoBox) -> dict[str, Any]:
     """Size of the map, metres in a pixel, and polynomials to longitude and latitude."""
-    from pyproj import Geod
-
     height, width = geobox.shape
-    x = np.array([width / 2 - 0.5, width / 2 + 0.5, width / 2, width / 2])
-    y = np.array([height / 2, height / 2, height / 2 - 0.5, height / 2 + 0.5])
-    lon, lat = degrees_at(geobox, x, y)
-    metres = Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2]
-    affine = geobox.affine
     return {
         "width": width,
         "height": height,
-        "metres": [round(float(m), 4) for m in metres],
-        "north_up": bool(affine.a > 0 > affine.e and affine.b == affine.d == 0),
+        "metres": [round(metres, 4) for metres in metres_in_pixel(geobox)],
+        "north_up": is_north_up(geobox),
         "degree": _DEGREE,
         **_polynomials(geobox),
     }
@@ -133,14 +127,3 @@ def _polynomials(geobox: GeoBox) -> dict[str, list[float]]:
             )
         found[name] = [float(f"{w:.12g}") for w in weights]
     return found
-
-
-def degrees_at(
-    geobox: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Longitude and latitude on WGS84 of columns and rows of a grid."""
-    from pyproj import Transformer
-
-    transformer = Transformer.from_crs(geobox.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    lon, lat = transformer.transform(*(geobox.affine * (x, y)))
-    return np.asarray(lon), np.asarray(lat)

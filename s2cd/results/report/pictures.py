@@ -1,7 +1,6 @@
 """Pictures of a scene that are small enough for a page."""
 
 import io
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from s2cd.detection.blocks import NOT_OBSERVED
 from s2cd.detection.changemap import CHANGED, pixel_areas
-from s2cd.scenes.bands import RGB
+from s2cd.results.views import date_views, means, step_to, strips
 from s2cd.scenes.header import grid_of
 from s2cd.scenes.pair import Pair
 from s2cd.scenes.raster import reading
@@ -23,9 +22,6 @@ _LONGEST_CLASS = 1600
 _BUDGET = 1_050_000
 """Most bytes of one picture: all of them, in base64, with the polygons must stay below 5 MB."""
 _QUALITIES = (86, 78, 68, 55, 40, 25)
-_ROWS = 256
-"""About as many rows of a scene are read at a time."""
-_STRETCH = (1.0, 99.0)
 _SHARES = 4
 """Grades of transparency of changed pixels, by the share of a picture's pixel that changed."""
 _RED, _GREY = (214, 24, 32), (128, 134, 138)
@@ -51,21 +47,14 @@ class Seen:
     unseen: float
 
 
-def picture_bands(held: Sequence[str]) -> tuple[str, ...]:
-    """The bands of a picture: red, green and blue, or the first that there is."""
-    return RGB if set(RGB) <= set(held) else (held[0],)
-
-
 def date_pictures(pair: Pair) -> tuple[Picture, Picture]:
     """Both dates under one stretch for each band, so that a difference seen is a difference."""
-    step = _step(pair.shape, LONGEST)
-    dates = _thinned_dates(pair, step)
-    both = [np.concatenate([d[band].ravel() for d in dates]) for band in range(len(dates[0]))]
-    limits = [_limits(values) for values in both]
-    box = _box(dates[0].shape[1:], step)
+    step = step_to(pair.shape, LONGEST)
+    views = date_views(pair, step)
+    box = _box(views[0].shape, step)
     before, after = (
-        Picture(layer, _webp(_coloured(values, limits)), "image/webp", box)
-        for layer, values in zip(("before", "after"), dates, strict=True)
+        Picture(layer, _webp(view), "image/webp", box)
+        for layer, view in zip(("before", "after"), views, strict=True)
     )
     return before, after
 
@@ -78,10 +67,10 @@ def look_at_map(path: Path) -> Seen:
     """
     with reading(path) as source:
         geobox = grid_of(source, path)
-        step = _step(source.shape, _LONGEST_CLASS)
+        step = step_to(source.shape, _LONGEST_CLASS)
         areas, parts = pixel_areas(geobox), []
         sums = np.zeros(3)
-        for ys in _strips(source.height, step):
+        for ys in strips(source.height, step):
             window = ((ys.start, ys.stop), (0, source.width))
             values = source.read(1, window=window)
             unseen = values == NOT_OBSERVED
@@ -89,7 +78,7 @@ def look_at_map(path: Path) -> Seen:
             layers = np.stack([changed, unseen, ~unseen])
             if areas is not None:
                 sums += layers.sum(axis=2) @ areas[ys]
-            parts.append(_means(layers[:2].astype(np.float32), step))
+            parts.append(means(layers[:2].astype(np.float32), step))
     share_changed, share_unseen = np.concatenate(parts, axis=1)
     box = _box(share_changed.shape, step)
     grades = np.ceil(share_changed * _SHARES).astype(np.uint8)
@@ -100,67 +89,9 @@ def look_at_map(path: Path) -> Seen:
     return Seen(tuple(pictures), float(sums[2]), float(sums[0]), float(sums[1]))
 
 
-def _step(shape: tuple[int, int], longest: int) -> int:
-    return -(-max(shape) // longest)
-
-
 def _box(shape: tuple[int, ...], step: int) -> tuple[int, int, int, int]:
     """What a picture covers; at its right and lower edge, that may be beyond the map."""
     return 0, 0, shape[1] * step, shape[0] * step
-
-
-def _strips(height: int, step: int) -> Iterator[slice]:
-    rows = max(1, _ROWS // step) * step
-    for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))
-
-
-def _thinned_dates(pair: Pair, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Both dates (band, height, width), each pixel the mean of ``step`` by ``step``."""
-    before, after = [], []
-    for ys in _strips(pair.shape[0], step):
-        window = pair.window(ys, slice(0, pair.shape[1]))
-        before.append(_means(window.before, step))
-        after.append(_means(window.after, step))
-    return np.concatenate(before, axis=1), np.concatenate(after, axis=1)
-
-
-def _means(values: NDArray[np.float32], step: int) -> NDArray[np.float32]:
-    """Means of squares of pixels, of those that have data; NaN where none has."""
-    if step == 1:
-        return values
-    count, height, width = values.shape
-    rest = (-height % step, -width % step)
-    padded = np.pad(values, ((0, 0), (0, rest[0]), (0, rest[1])), constant_values=np.nan)
-    squares = padded.reshape(count, (height + rest[0]) // step, step, -1, step)
-    known = np.isfinite(squares)
-    total = np.where(known, squares, 0).sum(axis=(2, 4), dtype=np.float32)
-    with np.errstate(invalid="ignore"):
-        means: NDArray[np.float32] = total / known.sum(axis=(2, 4)).astype(np.float32)
-    return means
-
-
-def _limits(values: NDArray[np.float32]) -> tuple[float, float]:
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return 0.0, 1.0
-    low, high = np.percentile(known, _STRETCH)
-    return float(low), max(float(high), float(low) + 1e-6)
-
-
-def _coloured(values: NDArray[np.float32], limits: list[tuple[float, float]]) -> NDArray[np.uint8]:
-    """Red, green, blue and, where there is no data, transparency: (height, width, 3 or 4)."""
-    bands = [
-        np.clip((v - low) / (high - low), 0, 1)
-        for v, (low, high) in zip(values, limits, strict=True)
-    ]
-    bands = bands * 3 if len(bands) == 1 else bands
-    colours = np.nan_to_num(np.stack(bands, axis=-1)) * 255
-    known = np.isfinite(values).all(axis=0)
-    if not known.all():
-        colours = np.dstack([colours, known * 255])
-    rounded: NDArray[np.uint8] = np.rint(colours).astype(np.uint8)
-    return rounded
 
 
 def _webp(colours: NDArray[np.uint8]) -> bytes:

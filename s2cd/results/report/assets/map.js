@@ -25,6 +25,7 @@ function makeMap(report, bus) {
   L.control.zoom({ position: "bottomright" }).addTo(map);
   byId("scale").append(L.control.scale({ imperial: false, maxWidth: 120 }).addTo(map).getContainer());
   const view = { map, at, grid, everything, pictures: addPictures(map, at, report) };
+  document.querySelector(".north").hidden = !grid.north_up;
   showWhole(view);
   followPointer(view);
   addOutlines(view, report, bus);
