@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command(rich_help_panel=GROUP)(report)
     app.command(rich_help_panel=GROUP)(review)
+    app.command(rich_help_panel=GROUP)(stac)
 
 
 def report(
@@ -104,3 +105,59 @@ def review(
         return
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     say(f"{path}: {told}. Next: s2cd label {path} --like BEFORE -o label.tif")
+
+
+def stac(
+    change: Annotated[list[Path], typer.Argument(help="Change maps of `s2cd detect`.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The item (NAME.json beside the map by default); of several maps, the collection.",
+        ),
+    ] = None,
+    probability: Probability = None,
+    polygons: Annotated[Path | None, typer.Option(help="The map's changes.")] = None,
+    report_page: Annotated[
+        Path | None, typer.Option("--report", help="The map's page, of `s2cd report`.")
+    ] = None,
+    before: Before = None,
+    after: After = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The checkpoint that made the map; it gets an item too.")
+    ] = None,
+    dates: Annotated[
+        str | None, typer.Option(help="The days, BEFORE,AFTER, where the map does not say them.")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Maps as items of a SpatioTemporal Asset Catalog; several maps as a collection."""
+    from s2cd.errors import UsageError
+    from s2cd.results.stac import Files, write_collection, write_item
+
+    days = split(dates)
+    if days is not None and len(days) != 2:
+        raise UsageError("--dates takes two days, such as 2015-11-20,2020-11-28")
+    several = len(change) > 1
+    if several and output is None:
+        raise UsageError("Several maps make a collection. Name it with -o")
+    if several and any((probability, polygons, report_page, before, after, model)):
+        raise UsageError("Files that belong to one map need that map alone. Make its item first")
+    pair = None if days is None else (days[0], days[1])
+    own = (probability, polygons, report_page, before, after, model)
+    items = []
+    for path in change:
+        item = path.with_suffix(".json") if several or output is None else output
+        if not (several and item.exists() and not overwrite):
+            write_item(Files(path, *own, pair), item, overwrite)
+        items.append(item)
+    if several and output is not None:
+        write_collection(items, output, overwrite)
+    if json:
+        facts: dict[str, object] = {"items": [str(item) for item in items]}
+        print_json({**facts, "collection": str(output) if several else None})
+        return
+    say(f"{output if several else items[0]}: {len(items)} of STAC 1.1")
