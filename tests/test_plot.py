@@ -52,7 +52,7 @@ def test_both_dates_are_under_one_stretch(place, tmp_path):
 
     stack = open_stack(place.before)
     darker = stack.copy(data=stack.data * 0.5)
-    before, after = date_views(make_pair(stack, darker, ("B04", "B03", "B02")), 1)
+    before, after, _ = date_views(make_pair(stack, darker, ("B04", "B03", "B02")), 1)
     middle = np.median(before.astype(float)), np.median(after.astype(float))
     assert middle[0] > middle[1] + 50
     same = date_views(make_pair(stack, stack, ("B04",)), 2)

@@ -23,6 +23,7 @@ from s2cd.errors import S2cdError
 from s2cd.results import views
 from s2cd.results.polygons import Sources, write_polygons
 from s2cd.results.report import Request, gather, packing, pictures, render, write_report
+from s2cd.results.report import page as making
 from s2cd.results.report.content import find_changes
 from s2cd.scenes.bands import DEFAULT_BANDS
 from s2cd.scenes.stack import stack_array, write_stack
@@ -381,15 +382,35 @@ def test_too_many_changes_for_a_page_leave_the_largest_and_say_so(scene, monkeyp
     assert f"draws the largest {len(drawn)}" in text
 
 
-def test_pictures_stay_within_their_budget(monkeypatch):
+def test_pictures_stay_within_their_budget():
     from PIL import Image
 
-    monkeypatch.setattr(pictures, "_BUDGET", 20_000)
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
-    data = pictures._webp(noise)
+    data = pictures._webp(noise, 20_000)
     assert len(data) <= 20_000
     assert Image.open(io.BytesIO(data)).size[0] in (400, 200, 100)
-    assert len(pictures._png((noise[..., 0] > 127).astype(np.uint8), (9, 9, 9), 1)) <= 20_000
+    assert len(pictures._png((noise[..., 0] > 127).astype(np.uint8), (9, 9, 9), 5_000)) <= 5_000
+
+
+def test_all_budgets_together_leave_a_page_below_5_mb():
+    dates, others = 2 * pictures.BUDGETS["date"], ("details", "class", "unseen")
+    most = dates + sum(pictures.BUDGETS[name] for name in others) + packing.BUDGET
+    assert most * 4 / 3 + 250_000 < 5e6  # in base64, with the page's own code
+    code = sum(len(text) for text in (*making._scripts(True), *making._styles(True)))
+    assert code < 230_000
+
+
+def test_a_scene_that_is_thinned_shows_its_changes_in_all_pixels(scene, monkeypatch):
+    monkeypatch.setattr(pictures, "LONGEST", 100)
+    content = gather(Request(scene))
+    whole, details = content.dates[:2], content.dates[2:]
+    assert whole[0].box == (0, 0, 332, 260)  # four pixels to one
+    assert len(details) >= 2 and [d.layer for d in details[:2]] == ["before", "after"]
+    largest = packing.boxes_of(content.table, content.geobox)[0]
+    assert largest.tolist() == [90, 150, 124, 184]
+    assert details[0].box == (78, 138, 136, 196)
+    monkeypatch.setitem(pictures.BUDGETS, "details", 0)
+    assert len(gather(Request(scene)).dates) == 2
 
 
 def test_means_are_of_what_has_data():

@@ -159,7 +159,7 @@ def _pair(panels: Panels) -> Pair:
 
 
 def _layers(panels: Panels, pair: Pair, step: int) -> list[_Layer]:
-    before, after = date_views(pair, step)
+    before, after, _ = date_views(pair, step)
     layers = [
         _Layer(_titled("before", pair.before, panels.before), before),
         _Layer(_titled("after", pair.after, panels.after), after),

@@ -24,7 +24,11 @@ def step_to(shape: tuple[int, int], longest: int) -> int:
     return -(-max(shape) // longest)
 
 
-def date_views(pair: Pair, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+Limits = list[tuple[float, float]]
+"""The least and the largest reflectance that is told apart, of each band."""
+
+
+def date_views(pair: Pair, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Limits]:
     """Both dates as pictures (height, width, 3; 4 where some pixels have no data).
 
     Each band of both dates is under one stretch, so that a difference seen is a difference.
@@ -32,7 +36,15 @@ def date_views(pair: Pair, step: int) -> tuple[NDArray[np.uint8], NDArray[np.uin
     dates = _thinned_dates(pair, step)
     both = [np.concatenate([d[band].ravel() for d in dates]) for band in range(len(dates[0]))]
     limits = [_limits(values) for values in both]
-    return _coloured(dates[0], limits), _coloured(dates[1], limits)
+    return _coloured(dates[0], limits), _coloured(dates[1], limits), limits
+
+
+def window_views(
+    pair: Pair, window: tuple[slice, slice], limits: Limits
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A window of both dates in all its pixels, in the colours of the whole."""
+    part = pair.window(*window)
+    return _coloured(part.before, limits), _coloured(part.after, limits)
 
 
 def strips(height: int, step: int) -> Iterator[slice]:
@@ -75,7 +87,7 @@ def _limits(values: NDArray[np.float32]) -> tuple[float, float]:
     return float(low), max(float(high), float(low) + 1e-6)
 
 
-def _coloured(values: NDArray[np.float32], limits: list[tuple[float, float]]) -> NDArray[np.uint8]:
+def _coloured(values: NDArray[np.float32], limits: Limits) -> NDArray[np.uint8]:
     """Red, green, blue and, where there is no data, transparency: (height, width, 3 or 4)."""
     bands = [
         np.clip((v - low) / (high - low), 0, 1)

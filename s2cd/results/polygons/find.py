@@ -21,7 +21,7 @@ from s2cd.results.polygons.components import (
     find_components,
     numbered,
 )
-from s2cd.results.polygons.kinds import index_reader, kinds_of
+from s2cd.results.polygons.kinds import HELD, index_reader, kinds_of
 from s2cd.results.polygons.outlines import find_corners
 from s2cd.results.polygons.shapes import Shaping, draw, ellipsoidal, metres_of
 from s2cd.scenes.header import grid_of
@@ -193,7 +193,7 @@ def _table(
         **_probabilities(components),
         "date_before": _text(sensed(tags, "BEFORE"), len(components)),
         "date_after": _text(sensed(tags, "AFTER"), len(components)),
-        **_spectra(components),
+        **_spectra(components, area),
     }
     return GeoDataFrame(columns, geometry=drawn, crs=geobox.crs.to_wkt())
 
@@ -208,16 +208,15 @@ def _probabilities(components: Components) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _spectra(components: Components) -> dict[str, Any]:
-    sums = components.parts.indices
-    if len(sums) != 9:
-        sums = np.zeros((9, len(components)))
+def _spectra(components: Components, areas: NDArray[np.float64]) -> dict[str, Any]:
+    sums, held = components.parts.indices, len(HELD)
+    if len(sums) != 2 * held + 1:
+        sums = np.zeros((2 * held + 1, len(components)))
     with np.errstate(invalid="ignore"):
-        means = sums[:8] / sums[8] / INDEX_STEPS
-    change = np.round(means[4:] - means[:4], 4)
-    names = ("ndvi_change", "ndbi_change", "ndwi_change")
-    columns = dict(zip(names, change, strict=False))
-    return {**columns, "kind": _texts(kinds_of(means))}
+        means = sums[:-1] / sums[-1] / INDEX_STEPS
+    change = np.round(means[held:] - means[:held], 4)
+    columns = {f"{name}_change": change[HELD.index(name)] for name in ("ndvi", "ndbi", "ndwi")}
+    return {**columns, "kind": _texts(kinds_of(means, areas))}
 
 
 def _text(value: str | None, count: int) -> Any:

@@ -13,6 +13,7 @@ from s2cd.results.polygons import Found, Shaping, Sources, find_polygons
 from s2cd.results.polygons.kinds import NEEDED
 from s2cd.results.polygons.read import read_polygons
 from s2cd.results.report.facts import place
+from s2cd.results.report.packing import boxes_of
 from s2cd.results.report.pictures import (
     Picture,
     Seen,
@@ -90,7 +91,7 @@ def gather(request: Request, table: "GeoDataFrame | None" = None) -> Content:
     seen = look_at_map(sources.change)
     title = request.title or f"Land-cover change at {place(geobox)}"
     least = request.min_area if request.polygons is None else None
-    dates = _pictures(sources, geobox, tags)
+    dates = _pictures(sources, geobox, tags, table)
     return Content(sources.change, title, geobox, tags, table, seen, dates, least)
 
 
@@ -119,13 +120,16 @@ def find_changes(sources: Sources, min_area: float) -> Found:
     return find_polygons(sources, Shaping(min_area, smooth=True))
 
 
-def _pictures(sources: Sources, geobox: GeoBox, tags: dict[str, str]) -> tuple[Picture, ...]:
+def _pictures(
+    sources: Sources, geobox: GeoBox, tags: dict[str, str], table: "GeoDataFrame"
+) -> tuple[Picture, ...]:
     if sources.before is None or sources.after is None:
         return ()
     dates = sources.before, sources.after
     first, second = (read_header(path, sources.bands).bands for path in dates)
     bands = picture_bands([b for b in first if b in second])
-    return date_pictures(dates_of_map(dates, geobox, tags, bands, sources.bands))
+    pair = dates_of_map(dates, geobox, tags, bands, sources.bands)
+    return date_pictures(pair, boxes_of(table, geobox))
 
 
 def names_of(content: Content) -> dict[str, Any]:

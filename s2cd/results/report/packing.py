@@ -17,7 +17,7 @@ from s2cd.results.polygons.style import COLOURS
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-BUDGET = 900_000
+BUDGET = 700_000
 """Most bytes of the packed changes, before base64."""
 _MOST = 20_000
 """Most changes on a page: more is no list that anybody reads."""
@@ -69,6 +69,18 @@ def packed_changes(table: "GeoDataFrame", geobox: GeoBox) -> dict[str, Any]:
 def _numbers(values: Any) -> list[float | int | None]:
     known = values.notna()
     return [value if there else None for value, there in zip(values.tolist(), known, strict=True)]
+
+
+def boxes_of(table: "GeoDataFrame", geobox: GeoBox) -> NDArray[np.float64]:
+    """Columns and rows that changes lie in, the largest change first: (n, 4)."""
+    import shapely
+
+    largest = table.sort_values("area_m2", ascending=False, kind="stable").geometry.values
+    inverse = ~geobox.affine
+    west, south, east, north = shapely.bounds(largest).reshape(-1, 4).T
+    one, other = inverse * (west, north), inverse * (east, south)
+    ends = np.stack([*one, *other], axis=1)
+    return np.hstack([np.minimum(ends[:, :2], ends[:, 2:]), np.maximum(ends[:, :2], ends[:, 2:])])
 
 
 def rings_of(polygons: Any, geobox: GeoBox) -> list[list[list[list[int]]]]:
