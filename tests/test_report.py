@@ -53,8 +53,9 @@ def scene(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page_file(scene):
-    path = scene.change.with_name("report.html")
-    write_report(Request(scene, title=HOSTILE), path)
+    path, card = scene.change.with_name("report.html"), scene.change.with_name("card.md")
+    card.write_text(f"# A model\n{HOSTILE}")
+    write_report(Request(scene, title=HOSTILE, card=card), path)
     return path
 
 
@@ -119,6 +120,8 @@ def test_what_a_map_says_of_itself_is_shown_and_never_run(page):
     assert page.title() == HOSTILE
     assert page.locator("h1").inner_text() == HOSTILE
     assert HOSTILE in page.locator(".origin").first.inner_text()
+    page.get_by_text("The model's card").click()
+    assert page.locator("pre").inner_text() == f"# A model\n{HOSTILE}"
 
 
 def test_the_policy_stops_a_script_that_is_not_the_page_s_own(browser, page_file):  # noqa: F811

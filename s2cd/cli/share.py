@@ -42,6 +42,9 @@ def report(
     polygons: Polygons = None,
     min_area: MinArea = 400.0,
     title: Title = None,
+    card: Annotated[
+        Path | None, typer.Option(help="The model's card, of `s2cd train`, to be shown as well.")
+    ] = None,
     bands: Bands = None,
     config: Config = None,
     overwrite: Overwrite = False,
@@ -56,7 +59,7 @@ def report(
 
     check_writable(output, overwrite)
     sources = Sources(change, probability, before, after, split(bands))
-    size = write_report(Request(sources, polygons, min_area, title), output, overwrite)
+    size = write_report(Request(sources, polygons, min_area, title, card), output, overwrite)
     if json:
         print_json({"report": str(output), "bytes": size})
         return

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_CARD = 50_000
+"""Most characters of a card on a page."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -39,12 +42,14 @@ class Request:
         polygons: Changes in a file of `s2cd polygons` or `s2cd review`; found anew by default.
         min_area: Smaller changes are left out, in m2, where they are found anew.
         title: The heading; where the map lies by default.
+        card: The model's card, as `s2cd train` leaves it beside the weights.
     """
 
     sources: Sources
     polygons: Path | None = None
     min_area: float = 400.0
     title: str | None = None
+    card: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Content:
         seen: The map's areas, and pictures of it.
         dates: Pictures of both dates, where they were given.
         min_area: Smaller changes are not in the table, in m2; None where a file was given.
+        card: The text of the model's card, where it was given.
     """
 
     change: Path
@@ -70,6 +76,7 @@ class Content:
     seen: Seen
     dates: tuple[Picture, ...]
     min_area: float | None
+    card: str = ""
 
 
 def gather(request: Request, table: "GeoDataFrame | None" = None) -> Content:
@@ -92,7 +99,15 @@ def gather(request: Request, table: "GeoDataFrame | None" = None) -> Content:
     title = request.title or f"Land-cover change at {place(geobox)}"
     least = request.min_area if request.polygons is None else None
     dates = _pictures(sources, geobox, tags, table)
-    return Content(sources.change, title, geobox, tags, table, seen, dates, least)
+    card = "" if request.card is None else _card(request.card)
+    return Content(sources.change, title, geobox, tags, table, seen, dates, least, card)
+
+
+def _card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")[:_LONGEST_CARD]
+    except (OSError, UnicodeDecodeError) as e:
+        raise S2cdError(f"{path} cannot be read as a model's card. Give its card.md") from e
 
 
 def map_grid(request: Request) -> GeoBox:

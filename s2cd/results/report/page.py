@@ -200,11 +200,13 @@ def _bar(rows: list[tuple[str, float, float]]) -> str:
 
 def _provenance(content: Content) -> str:
     known = provenance(content.change, content.geobox, content.tags)
-    every = sorted(content.tags.items())
-    return (
-        f"{_terms(known)}<details><summary>All that the map says of itself</summary>"
-        f"{_terms(every)}</details>"
-    )
+    every = _terms(sorted(content.tags.items()))
+    card = _folded("The model's card", f"<pre>{escape(content.card)}</pre>") if content.card else ""
+    return f"{_terms(known)}{card}{_folded('All that the map says of itself', every)}"
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>{body}</details>"
 
 
 def _terms(rows: list[tuple[str, str]]) -> str:
