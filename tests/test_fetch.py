@@ -37,7 +37,7 @@ from s2cd.sources.source import Order
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SIZE = 240
-QUICK = Policy(pause=0.01, longest_pause=0.05, read=1, tries=80, spoiled=60, most_tries=400)
+QUICK = Policy(pause=0.01, longest_pause=0.05, read=5, tries=80, spoiled=60, most_tries=400)
 DATES = date(2015, 11, 20), date(2020, 11, 28)
 
 
@@ -341,7 +341,7 @@ def interrupted(line, folder: Path, sign: int, moment) -> tuple[int, str]:
     while child.poll() is None and not moment():
         time.sleep(0.002)
     child.send_signal(sign)
-    _, said = child.communicate(timeout=10)
+    _, said = child.communicate(timeout=60)
     return child.returncode, said
 
 

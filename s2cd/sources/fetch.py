@@ -98,7 +98,7 @@ def plan_in(request: Request, source: str) -> Plan | None:
             f"{folder / _PLAN}, which says what {folder} is for, cannot be read. Remove it with "
             "what lies beside it, or name another folder: -o"
         ) from e
-    if plan.request != request.said() or source not in ("auto", plan.source):
+    if _other(plan, request) or source not in ("auto", plan.source):
         raise S2cdError(
             f"{folder} holds another fetch ({_difference(plan, request, source)}). "
             "Name another folder: -o"
@@ -270,7 +270,12 @@ def _difference(plan: Plan, request: Request, source: str) -> str:
     """What sets two fetches apart, in words."""
     if source not in ("auto", plan.source):
         return f"source {plan.source}"
+    said = {"outline_sha256": f"aoi {plan.request['aoi']}"}
+    other = [said.get(key, f"{key} {plan.request[key]}") for key in _other(plan, request)]
+    return ", ".join(other[:2])
+
+
+def _other(plan: Plan, request: Request) -> list[str]:
+    """In what a request differs from the planned one; how its area is named does not count."""
     now = request.said()
-    other = {key: value for key, value in plan.request.items() if now.get(key) != value}
-    other.pop("outline_sha256", None) if len(other) > 1 else None
-    return ", ".join(f"{key} {value}" for key, value in list(other.items())[:2])
+    return [key for key in now if key != "aoi" and now[key] != plan.request.get(key)]

@@ -25,6 +25,8 @@ _NAME = re.compile(
     r"(?P<unit>S2[A-Z])_MSIL1C_(?P<sensed>\d{8}T\d{6})_N(?P<baseline>\d{4})_R(?P<orbit>\d{3})"
     r"_T(?P<tile>\d{2}[A-Z]{3})_(?P<made>\d{8}T\d{6})\.SAFE"
 )
+_MANY = 40
+"""Candidates whose metadata takes a while to read, for the first time."""
 _MOST_LIST, _MOST_PAGES, _MOST_METADATA = 8 << 20, 200, 4 << 20
 
 
@@ -49,7 +51,8 @@ class Google:
             for group in groups
             if search.holds(_sensed(group[0]).date())
         ]
-        logger.debug("google: tiles %s: %d candidates", ", ".join(tiles), len(tasks))
+        level = logging.INFO if len(tasks) > _MANY else logging.DEBUG
+        logger.log(level, "reading what %d products of %s say", len(tasks), ", ".join(tiles))
         found = [one for one in side_by_side(self.client, tasks) if one is not None]
         return [
             one

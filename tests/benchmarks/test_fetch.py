@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import textwrap
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 from memory import peak_of
@@ -106,31 +108,56 @@ def test_four_connections_are_used_to_90_percent_within_200_mib(tmp_path, scale)
     assert peak.mib < 200
 
 
+def start(url: str, work: Path) -> subprocess.Popen:
+    """A fetch of both dates into ``work``/out, from the bucket at ``url``."""
+    words = ["fetch", "--aoi", AOI, "--dates", DATES, "--source", "google", "-o", "out"]
+    work.mkdir(exist_ok=True)
+    environment = {"S2CD_GOOGLE_URL": url, "XDG_CACHE_HOME": str(work / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "s2cd", *words],
+        cwd=work,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(child: subprocess.Popen, work: Path, url: str) -> dict[str, bytes]:
+    """All that a fetch leaves, by name; the server's address, which differs, left out."""
+    _, said = child.communicate()
+    assert child.returncode == 0, said
+    paths = [path for path in sorted((work / "out").rglob("*")) if path.is_file()]
+    tree = {path.relative_to(work).as_posix(): path.read_bytes() for path in paths}
+    tree["out/fetch.json"] = tree["out/fetch.json"].replace(url.encode(), b"URL")
+    return tree
+
+
 @pytest.mark.enable_socket
 def test_200_faults_in_one_fetch_change_nothing(tmp_path):
-    folder = archive(tmp_path / "archive", 0.01)
-    trees = []
+    folder, trees = archive(tmp_path / "archive", 0.01), []
     for name, faults in (("plain", 0), ("faults", 200)):
-        work = tmp_path / name
-        work.mkdir()
         with served(folder, "--faults", faults, "--most", 7) as (url, state):
-            words = ["fetch", "--aoi", AOI, "--dates", DATES, "--source", "google", "-o", "out"]
-            environment = {"S2CD_GOOGLE_URL": url, "XDG_CACHE_HOME": str(work / "cache")}
             began = time.monotonic()
-            done = subprocess.run(
-                [sys.executable, "-m", "s2cd", *words],
-                cwd=work,
-                env={**os.environ, **environment},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            left = state()["left"]
-        print(f"{faults - left} faults: {time.monotonic() - began:.0f} s")
-        assert left == 0
-        paths = [p for p in sorted((work / "out").rglob("*")) if p.is_file()]
-        trees.append({p.relative_to(work).as_posix(): p.read_bytes() for p in paths})
-        record = trees[-1]["out/fetch.json"].replace(url.encode(), b"URL")
-        trees[-1]["out/fetch.json"] = record
+            trees.append(result(start(url, tmp_path / name), tmp_path / name, url))
+            print(f"{faults} faults: {time.monotonic() - began:.0f} s")
+            assert state()["left"] == 0
     assert trees[0] == trees[1]
+
+
+@pytest.mark.enable_socket
+def test_killed_at_random_moments_the_same_command_completes(tmp_path, kills=8):
+    folder, random, killed = archive(tmp_path / "archive", 0.01), Random(0), 0
+    with served(folder, "--rate", 300_000) as (url, _):
+        began = time.monotonic()
+        plain = result(start(url, tmp_path / "plain"), tmp_path / "plain", url)
+        took, number = time.monotonic() - began, 0
+        while killed < kills:
+            work, number = tmp_path / f"try{number}", number + 1
+            for _ in range(2):
+                child = start(url, work)
+                time.sleep(random.uniform(0.1, 0.95) * took)
+                child.kill()
+                child.communicate()
+                killed += child.returncode == -signal.SIGKILL
+            assert result(start(url, work), work, url) == plain
+    print(f"{killed} kills of a fetch of {took:.0f} s, in {number} folders")
