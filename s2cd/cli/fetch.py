@@ -34,7 +34,9 @@ SourceName = Annotated[
     str,
     typer.Option(
         "--source",
-        help="Where from: auto or google, Google's public bucket, which needs no account.",
+        help="Where from: google (public, no account), cdse, stac (CDSE too, found by its STAC "
+        "API) or process-api (pixels of the area alone); auto is the first of process-api, cdse "
+        "and google whose credentials are set.",
     ),
 ]
 

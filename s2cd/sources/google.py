@@ -15,8 +15,7 @@ from s2cd.sources.endpoints import endpoint
 from s2cd.sources.facts import found_in
 from s2cd.sources.http import Call, Client, Policy, said_url
 from s2cd.sources.http.files import side_by_side
-from s2cd.sources.masks import MOST_MASK, cloud_in_mask, mask_among
-from s2cd.sources.products import PRODUCT_XML, Entry, bring, needed_of, open_products
+from s2cd.sources.products import PRODUCT_XML, Entry, bring, cloud_over, needed_of, open_products
 from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Search, Told
 from s2cd.sources.tiles import tiles_of
 
@@ -124,17 +123,7 @@ class Google:
         return None
 
     def _cloud(self, found: Found, part: Any) -> float | None:
-        entries = self._entries(found)
-        if part.area == 0 or (name := mask_among(list(entries))) is None:
-            return None
-        url, kind = entries[name].url, "jp2" if name.endswith(".jp2") else "xml"
-        fetch = partial(self.client.read, Call(url), kind, MOST_MASK)
-        try:
-            read = partial(cloud_in_mask, name=name, tile=found.tile, area=part)
-            return cached(url, fetch, read)
-        except (NotThereError, SpoiledError) as e:
-            logger.debug("%s: its mask of clouds is left out: %s", found.name, e)
-            return None
+        return cloud_over(self.client, found, self._entries(found), part)
 
     def _entries(self, found: Found) -> dict[str, Entry]:
         """The files of a product."""

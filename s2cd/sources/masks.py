@@ -7,6 +7,7 @@ from typing import Any
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
 from s2cd.scenes.metadata import parse_xml
+from s2cd.sources.tiles import epsg_of
 
 MOST_MASK = 32 << 20
 _RASTER = re.compile(r"GRANULE/[^/]+/QI_DATA/MSK_CLASSI_B00\.jp2")
@@ -43,11 +44,6 @@ def cloud_in_mask(content: bytes, name: str, tile: str, area: Any) -> float:
         return _in_raster(content, name, shape)
     clouds = _polygons(content, name)
     return 100 * float(clouds.intersection(shape).area / shape.area)
-
-
-def epsg_of(tile: str) -> int:
-    """The CRS of a tile's UTM zone."""
-    return (32600 if tile[2] >= "N" else 32700) + int(tile[:2])
 
 
 def _projected(area: Any, epsg: int) -> Any:

@@ -1,5 +1,6 @@
 """Products that come file by file: the metadata first, then the bands that are wanted."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +8,18 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from s2cd.errors import S2cdError, SourceError
+from s2cd.errors import NotThereError, S2cdError, SourceError, SpoiledError
 from s2cd.scenes.bands import BANDS, band_of_file
 from s2cd.scenes.metadata import MOST_XML, read_tile_xml
-from s2cd.sources.http import Client, RemoteFile, download_all, is_whole, said_url
+from s2cd.sources.cache import cached
+from s2cd.sources.http import Call, Client, RemoteFile, download_all, is_whole, said_url
 from s2cd.sources.http.files import side_by_side
 from s2cd.sources.http.part import digest_of
 from s2cd.sources.manifest import is_safe, read_manifest
+from s2cd.sources.masks import MOST_MASK, cloud_in_mask, mask_among
 from s2cd.sources.source import Found, Kept, Opened, Order, Scene, Told
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "products"
 """Below the folder of a fetch: the products' own."""
@@ -103,6 +108,24 @@ def bring(
         for (found, _), (heads, files) in zip(wanted, begun, strict=True)
         for file in (*heads, *files)
     ]
+
+
+def cloud_over(client: Client, found: Found, entries: Entries, part: Any) -> float | None:
+    """Percent of cloud over a part of a product, by the mask that it holds; None without one.
+
+    Raises:
+        SourceError: where the server cannot be reached.
+    """
+    if part.area == 0 or (name := mask_among(list(entries))) is None:
+        return None
+    url, kind = entries[name].url, "jp2" if name.endswith(".jp2") else "xml"
+    fetch = partial(client.read, Call(url), kind, MOST_MASK)
+    try:
+        read = partial(cloud_in_mask, name=name, tile=found.tile, area=part)
+        return cached(url, fetch, read)
+    except (NotThereError, SpoiledError) as e:
+        logger.debug("%s: its mask of clouds is left out: %s", found.name, e)
+        return None
 
 
 def folder_of(found: Found, order: Order) -> Path:

@@ -18,8 +18,12 @@ class _Kind:
     credentials: tuple[tuple[str, ...], ...] = ()
 
 
+_USER, _CLIENT = ("CDSE_USERNAME", "CDSE_PASSWORD"), ("SH_CLIENT_ID", "SH_CLIENT_SECRET")
 _KINDS: Mapping[str, _Kind] = {
     "google": _Kind("s2cd.sources.google", "Google"),
+    "cdse": _Kind("s2cd.sources.cdse", "Cdse", (_USER,)),
+    "process-api": _Kind("s2cd.sources.process_api", "ProcessApi", (_CLIENT,)),
+    "stac": _Kind("s2cd.sources.stac_api", "StacApi", (_USER,)),
 }
 _PREFERRED = ("process-api", "cdse", "google")
 """The order of ``auto``: the first whose credentials are there."""

@@ -31,6 +31,23 @@ class Search:
         """Whether a day lies in one of the spans."""
         return any(start <= day <= end for start, end in self.spans)
 
+    @property
+    def boxes(self) -> list[tuple[float, float, float, float]]:
+        """Boxes around the area, west, south, east, north: one on each side of 180 degrees."""
+        import shapely
+
+        west, _, east, _ = self.aoi.outline.bounds
+        parts = [self.aoi.outline]
+        if east - west > 180:
+            halves = shapely.box(-180, -90, 0, 90), shapely.box(0, -90, 180, 90)
+            parts = [self.aoi.outline.intersection(half) for half in halves]
+        return [part.bounds for part in parts if not part.is_empty]
+
+    def keeps(self, found: "Found") -> bool:
+        """Whether a product is one of those looked for, whatever a server made of the question."""
+        clear = found.cloud is None or found.cloud <= self.max_cloud
+        return clear and self.holds(found.day) and found.footprint.intersects(self.aoi.outline)
+
 
 @dataclass(frozen=True)
 class Found:

@@ -7,10 +7,13 @@ Which of them exist, and where they have data, only a product's footprint says.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.aoi import Aoi
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
@@ -19,6 +22,8 @@ _SOUTHERNMOST, _NORTHERNMOST = -80, 84
 _SQUARE = 100_000
 _WEST, _EAST, _SOUTH, _NORTH = -20, 109_780, -9_760, 100_040
 """Where a tile ends, in metres from the lower left corner of its square."""
+_COARSE, _SIDE = 60, 10_980
+_FALSE_NORTHING, _METRES_A_DEGREE = 10_000_000, 110_900
 _TURNS = (-360, 0, 360)
 _NEAR = 0.02
 """Degrees by which a square may miss its zone and still be a candidate."""
@@ -47,6 +52,41 @@ def tiles_of(aoi: Aoi) -> tuple[str, ...]:
         name for zone in _zones(outline) for half in "NS" for name in _in_zone(outline, zone, half)
     ]
     return tuple(dict.fromkeys(names))
+
+
+def grid_of_tile(tile: str) -> "GeoBox":
+    """The 10 m grid of a tile: 10980 pixels at a side, with its corner on the 60 m lattice.
+
+    The lattice begins at the equator and at the false easting's zero; the corner is the last of it
+    before the square's own, to the west and to the north.
+
+    Raises:
+        S2cdError: where no tile has that name.
+    """
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    zone, band, column, row = int(tile[:2]), tile[2], tile[3], tile[4]
+    columns = _COLUMNS[(zone - 1) % 3]
+    if not 1 <= zone <= 60 or band not in _BANDS or column not in columns or row not in _ROWS:
+        raise S2cdError(f"There is no Sentinel-2 tile {tile}. Name one such as 43QBF")
+    north, middle = band >= "N", _SOUTHERNMOST + 8 * _BANDS.index(band) + 4
+    equator = 0 if north else _FALSE_NORTHING
+    about = (middle * _METRES_A_DEGREE + equator) / _SQUARE
+    index = _ROWS.index(row) - 5 * (zone % 2 == 0)
+    number = index + 20 * round((about - index) / 20)
+    west = (columns.index(column) + 1) * _SQUARE // _COARSE * _COARSE
+    top = equator - (equator - (number + 1) * _SQUARE) // _COARSE * _COARSE
+    return GeoBox(
+        (_SIDE, _SIDE),
+        Affine(10, 0, west, 0, -10, top),
+        f"EPSG:{epsg_of(tile)}",
+    )
+
+
+def epsg_of(tile: str) -> int:
+    """The CRS of a tile's UTM zone."""
+    return (32600 if tile[2] >= "N" else 32700) + int(tile[:2])
 
 
 def zone_of(longitude: float) -> int:

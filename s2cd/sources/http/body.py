@@ -1,8 +1,9 @@
 """Bodies of answers, piece by piece, with an eye on the clock."""
 
+import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Event
 
 import urllib3
@@ -46,8 +47,13 @@ def chunks(
             began, counted = now, 0
 
 
-def excerpt(response: urllib3.BaseHTTPResponse) -> str:
-    """The first words of an error's text, where it is text, as ``: words``."""
+def excerpt(response: urllib3.BaseHTTPResponse, hidden: Iterable[str] = ()) -> str:
+    """The first words of an error's text, where it is text, as ``: words``.
+
+    Args:
+        response: Not read yet.
+        hidden: Headers that were sent; what stands in them is not shown, if a server says it.
+    """
     kind = response.headers.get("Content-Type", "")
     if not any(word in kind for word in ("json", "text/plain", "xml")):
         return ""
@@ -56,6 +62,17 @@ def excerpt(response: urllib3.BaseHTTPResponse) -> str:
     except (HTTPError, OSError, ValueError):
         return ""
     text = content.decode("utf-8", "replace")
+    for secret in sorted(_secrets(hidden), key=len, reverse=True):
+        text = text.replace(secret, "...")
     text = "".join(c if c.isprintable() else " " for c in text)
     text = " ".join(text.split())
     return f": {text[:200]}" if text else ""
+
+
+def _secrets(headers: Iterable[str]) -> set[str]:
+    """Tokens, keys and signatures in the values of headers."""
+    words: set[str] = set()
+    for value in headers:
+        words |= {word for word in value.split() if word not in ("Bearer", "Basic")}
+        words |= set(re.findall(r"[\w.~+-]{16,}", value))
+    return words

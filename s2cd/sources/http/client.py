@@ -171,7 +171,7 @@ class Client:
                 elif response.status == 401 and who and not renewed and self._renew(who):
                     renewed = True
                 else:
-                    self._check_status(response, call, url)
+                    self._check_status(response, call, url, who)
                     return use(response)
         raise SourceError(f"{said_url(call.url)} is redirected without end. Check the URL")
 
@@ -205,14 +205,16 @@ class Client:
             self._open.discard(response)
             _let_go(response)
 
-    def _check_status(self, response: urllib3.BaseHTTPResponse, call: Call, url: str) -> None:
+    def _check_status(
+        self, response: urllib3.BaseHTTPResponse, call: Call, url: str, who: Mapping[str, str]
+    ) -> None:
         """Go on with 2xx; raise `Fault` where it may be asked again, else the error."""
         status, said = response.status, said_url(url)
         if 200 <= status < 300 or (status == 416 and "Range" in call.headers):
             return
         if status in _AGAIN:
             raise Fault(str(status), retry_after(response.headers, self.policy.retry_after_unit))
-        why = "" if call.private else excerpt(response)
+        why = "" if call.private else excerpt(response, who.values())
         if status in (404, 410):
             raise NotThereError(f"{said} does not exist ({status}{why}). Check the URL")
         if status in (401, 403) or (status == 400 and call.private):

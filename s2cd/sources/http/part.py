@@ -35,6 +35,8 @@ class RemoteFile:
         kind: What it is: see `kinds`.
         check: Looks at the whole file under a temporary name, and raises S2cdError where it is
             not what it should be, such as a raster of another place.
+        request: What to send where it is more than a GET of ``url``; it is not gone on with then.
+        most: Bytes that it may have, where ``size`` is not known.
     """
 
     url: str
@@ -43,6 +45,8 @@ class RemoteFile:
     checksum: tuple[str, str] | None = None
     kind: str = "any"
     check: Callable[[Path], None] | None = None
+    request: Call | None = None
+    most: int | None = None
 
 
 def download(
@@ -92,6 +96,8 @@ class Part:
 
     def call(self) -> Call:
         """The request for what is missing."""
+        if self._file.request is not None:
+            return self._file.request
         begin = self._length()
         version = self._noted().get("version")
         if begin and not version and self._file.checksum is None:
@@ -168,9 +174,10 @@ class Part:
             raise Fault(f"{total} bytes instead of {size}", spoiled=True)
 
     def _check_room(self, length: int) -> None:
-        if self._file.size is not None and length > self._file.size:
+        most = self._file.most if self._file.size is None else self._file.size
+        if most is not None and length > most:
             self._forget()
-            raise Fault(f"more than {self._file.size} bytes")
+            raise Fault(f"more than {most} bytes", spoiled=True)
 
     def _check(self, digest: Any) -> None:
         """Size, checksum, kind, and what the file's own check says."""
