@@ -5,16 +5,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from s2cd.scenes.bands import DEFAULT_BANDS
+from s2cd.scenes.bands import BANDS, DEFAULT_BANDS
+from s2cd.scenes.simulate import Sheet, write_metadata
 from s2cd.scenes.stack import stack_array, write_stack
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -128,6 +131,37 @@ def make_raster(tmp_path: Path):
     return make
 
 
+def write_jp2(path, values, sheet, metres):
+    height, width = values.shape
+    transform = Affine(metres, 0, sheet.corner[0], 0, -metres, sheet.corner[1])
+    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": "uint16"}
+    with rasterio.MemoryFile() as memory, rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        with memory.open(**profile, crs=sheet.crs, transform=transform) as target:
+            target.write(values, 1)
+        rasterio.shutil.copy(
+            memory.name, path, driver="JP2OpenJPEG", CODEC="JP2", QUALITY="100", REVERSIBLE="YES"
+        )
+
+
+@pytest.fixture
+def make_product(tmp_path):
+    """Write a product of constant bands, or of DN by band; the metadata is the simulation's."""
+
+    def make(dn=1500, size=120, folder=tmp_path, **sheet):
+        sheet = Sheet(**({"day": date(2020, 11, 28), "size": size} | sheet))
+        root = folder / f"{sheet.name}.SAFE"
+        (root / sheet.granule / "IMG_DATA").mkdir(parents=True)
+        for name, band in BANDS.items():
+            side = -(-size * 10 // band.resolution)
+            values = dn.get(name, 1500) if isinstance(dn, dict) else dn
+            values = np.broadcast_to(np.asarray(values, np.uint16), (side, side))
+            write_jp2(root / sheet.band_file(name), np.array(values), sheet, band.resolution)
+        write_metadata(root, sheet)
+        return root
+
+    return make
+
+
 @pytest.fixture
 def run(tmp_path: Path):
     """Run the command line as a user does: a new process, its exit code and what it said."""
@@ -143,6 +177,27 @@ def run(tmp_path: Path):
         )
 
     return call
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own; gives its folder and a function that sets its size in bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "s2cd-test", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if done.returncode:
+        pytest.skip("a disk cannot be mounted here")
+
+    def resize(size):
+        size = max(4096, int(size))
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+    yield folder, resize
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def refused(done) -> str:

@@ -86,6 +86,7 @@ def test_the_demo_runs_real_commands_and_is_idempotent(run, tmp_path):
     assert "f1 " in done.stdout
     made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "d").iterdir()}
     assert {"change.tif", "score.tif", "results.png", "truth.tif"} <= set(made)
+    assert {"changes.gpkg", "report.html"} <= set(made)
     again = run("demo", "d", "--size", "300")
     assert again.returncode == 0
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "d").iterdir()} == made

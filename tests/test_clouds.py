@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 from scipy.ndimage import binary_dilation
 
 from s2cd.detection.detect import Request, detect_files
+from s2cd.detection.prepare import Preparation
 from s2cd.errors import S2cdError
 from s2cd.learning.evaluate import evaluate_map
 from s2cd.scenes.bands import BANDS
@@ -33,6 +34,8 @@ SEEN |= {"B8A": 2.055, "B12": 2.085, "B01": 2.314, "B09": 2.586}
 WHITE = {"B01": 0.349, "B02": 0.355, "B04": 0.387, "B05": 0.419, "B08": 0.467, "B8A": 0.507}
 WHITE |= {"B09": 0.233, "B10": 0.006, "B11": 0.496, "B12": 0.401}
 SIZE = 480
+
+ALONE = Preparation(registration="none")
 
 
 def blobs(y, x, middle, radius, seed=3):
@@ -265,7 +268,9 @@ def test_stack_flags_clouds_and_the_change_map_is_255_there(cloudy_folder, tmp_p
         assert float(file.tags()["CLOUD_FRACTION"]) == pytest.approx(
             ((file.read(11) & CLOUD) != 0).mean(), abs=1e-4
         )
-    summary = detect_files(Request(before, after, change, model="cva", align=False))
+    summary = detect_files(
+        Request(before, after, change, model="cva", preparation=Preparation("none"))
+    )
     with rasterio.open(change) as file:
         assert ((file.read(1) == 255) == masked).all()
     assert summary["observed_fraction"] == pytest.approx(1 - masked.mean())
@@ -279,7 +284,7 @@ def test_evaluate_says_what_share_was_observed(cloudy_folder, tmp_path, make_ras
     write_stack(stack, before)
     watch = watch_folder(cloudy_folder, stack, None)
     write_stack(watch.stack, after, later=watch.flags)
-    detect_files(Request(before, after, change, model="cva", align=False))
+    detect_files(Request(before, after, change, model="cva", preparation=ALONE))
     truth = np.zeros((SIZE, SIZE), np.uint8)
     truth[200:] = 1
     scores = evaluate_map(change, make_raster("label.tif", truth))

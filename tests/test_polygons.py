@@ -218,13 +218,25 @@ def test_a_geopackage_holds_its_style_as_the_default(make_map, tmp_path):
     assert ET.fromstring(style).find("renderer-v2") is not None
 
 
+SPECTRA = {  # blue, green, red, nir, swir16 at the top of the atmosphere, of changes looked at
+    "water": (0.10, 0.08, 0.05, 0.03, 0.02),  # the sea at beirut
+    "shade": (0.14, 0.11, 0.10, 0.09, 0.08),  # winter at bercy
+    "vegetation": (0.11, 0.11, 0.11, 0.27, 0.22),
+    "burned": (0.10, 0.08, 0.08, 0.10, 0.13),
+    "bare": (0.19, 0.22, 0.29, 0.34, 0.45),  # the desert at lasvegas
+    "graded": (0.23, 0.26, 0.36, 0.40, 0.47),
+    "built-up": (0.17, 0.17, 0.20, 0.21, 0.24),
+}
+
+
+def means_of(*names):
+    from s2cd.results.polygons.kinds import _held
+
+    held = [_held(np.array(SPECTRA[name], np.float32)[:, None, None]).ravel() for name in names]
+    return np.concatenate(held)
+
+
 def test_kinds_follow_the_rules():
-    states = {
-        "water": (-0.2, -0.3, 0.3, -0.1),
-        "vegetation": (0.6, -0.2, -0.5, 0.1),
-        "bare": (0.12, 0.15, -0.2, 0.3),
-        "built-up": (0.05, 0.1, -0.1, 0.1),
-    }
     cases = {
         ("vegetation", "built-up"): "vegetation to built-up",
         ("bare", "built-up"): "bare to built-up",
@@ -233,11 +245,40 @@ def test_kinds_follow_the_rules():
         ("vegetation", "water"): "water gained",
         ("water", "built-up"): "water lost",
         ("built-up", "built-up"): "other",
+        ("shade", "built-up"): "other",
+        ("built-up", "shade"): "other",
+        ("bare", "graded"): "other",
+        ("vegetation", "burned"): "vegetation lost",
     }
-    means = np.array([states[one] + states[other] for one, other in cases]).T
-    assert kinds_of(means).tolist() == list(cases.values())
+    means = np.stack([means_of(*pair) for pair in cases], axis=1).astype(np.float64)
+    areas = np.full(len(cases), 5000.0)
+    assert dict(zip(cases, kinds_of(means, areas), strict=True)) == cases
+    assert (kinds_of(means, areas / 5)[4:6] == ["vegetation lost", "other"]).all()
     means[0, 0] = np.nan
-    assert kinds_of(means)[0] is None
+    assert kinds_of(means, areas)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("city", "least", "most"),
+    [
+        ("bercy", {}, {"water lost": 1, "water gained": 0}),
+        ("lasvegas", {"bare to built-up": 80}, {"water lost": 0, "water gained": 0}),
+    ],
+)
+def test_kinds_of_real_changes_are_as_they_look(oscd, tmp_path, city, least, most):
+    """Shade at bercy is no water; desert at lasvegas becomes houses (looked at one by one)."""
+    from s2cd.detection.detect import Request, detect_files
+    from s2cd.scenes.safe import open_folder
+    from s2cd.scenes.stack import write_stack
+
+    dates = tmp_path / "before.tif", tmp_path / "after.tif"
+    for path, images in zip(dates, ("imgs_1", "imgs_2"), strict=True):
+        write_stack(open_folder(oscd / "Images" / city / images), path)
+    detect_files(Request(*dates, tmp_path / "c.tif", model="irmad"))
+    found = find_polygons(Sources(tmp_path / "c.tif", None, *dates))
+    counts = found.table["kind"].value_counts()
+    assert all(counts.get(kind, 0) >= number for kind, number in least.items()), counts
+    assert all(counts.get(kind, 0) <= number for kind, number in most.items()), counts
 
 
 def test_indices_are_taken_of_the_dates(place, run, tmp_path):

@@ -49,6 +49,7 @@ def demo(
     products = _simulate(folder, size, seed)
     at = {name: str(folder / name) for name in ("before.tif", "after.tif", "change.tif")}
     at |= {name: str(folder / name) for name in ("score.tif", "truth.tif", "results.png")}
+    at |= {name: str(folder / name) for name in ("changes.gpkg", "report.html")}
     for product, stack in zip(products, ("before.tif", "after.tif"), strict=True):
         _run(folder / stack, "stack", str(product), "-o", at[stack])
     pair = (at["before.tif"], at["after.tif"])
@@ -56,6 +57,9 @@ def demo(
     _run(folder / "change.tif", "detect", *pair, "-o", change, "--probability", at["score.tif"])
     plot = ("plot", *pair, change, "--label", truth, "-o", at["results.png"])
     _run(folder / "results.png", *plot)
+    dates = ("--before", pair[0], "--after", pair[1], "--probability", at["score.tif"])
+    _run(folder / "changes.gpkg", "polygons", change, *dates, "-o", at["changes.gpkg"])
+    _run(folder / "report.html", "report", change, *dates, "-o", at["report.html"])
     _run(None, "evaluate", "--prediction", change, "--label", truth)
 
 

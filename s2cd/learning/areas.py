@@ -9,8 +9,10 @@ from s2cd.errors import S2cdError
 from s2cd.learning.store import Area
 from s2cd.scenes.mask import UNLABELLED
 
-_WINDOWS = 4
-"""Windows along a side of a block, at least."""
+WINDOW = 128
+"""Height and width of the windows that networks learn from, unless told."""
+_LEAST = 4 * WINDOW
+"""Pixels along a side of a block, at least."""
 _BLOCKS = 8
 """Most blocks along the longer side: more of them would lose more of the scene to gaps."""
 _FEWEST = 10
@@ -44,12 +46,13 @@ class Cut:
         return GAP
 
 
-def cut(label: NDArray[np.uint8], window: int, share: float = 0.2) -> Cut:
-    """Cut a scene into blocks of at least four windows, of which about ``share`` are validated on.
+def cut(label: NDArray[np.uint8], window: int = WINDOW, share: float = 0.2) -> Cut:
+    """Cut a scene into blocks of at least 512 pixels, of which about ``share`` are validated on.
 
     Blocks are drawn 300 times, always the same, and those are taken whose shares of the labelled
     pixels and of the change come nearest to ``share``, and whose gaps lose least. A small scene is
-    cut once, across its longer side.
+    cut once, across its longer side. What is validated on depends on the mask and the share alone,
+    so that an evaluation finds it again; the windows to learn from only widen the gap.
 
     Args:
         label: 0, 1..n = change, 255 = unknown: (y, x).
@@ -59,10 +62,25 @@ def cut(label: NDArray[np.uint8], window: int, share: float = 0.2) -> Cut:
     Raises:
         S2cdError: where the scene is too small for both, with a gap between them.
     """
-    side = max(_WINDOWS * window, -(-max(label.shape) // _BLOCKS))
-    edges = [_edges(length, side) for length in label.shape]
+    shape = (label.shape[0], label.shape[1])
+    side = max(_LEAST, -(-max(shape) // _BLOCKS))
+    edges = [_edges(length, side) for length in shape]
     if (len(edges[0]) - 1) * (len(edges[1]) - 1) < _FEWEST:
-        return _cut_once(label, window, share)
+        val = _strip(label, window, share)
+    else:
+        val = _drawn(label, edges, share)
+    train = _rest(shape, val, window)
+    if not train or min(shape) < window:
+        raise S2cdError(
+            f"One scene of {shape[1]} x {shape[0]} pixels is too small to be cut into windows of "
+            f"{window} to learn from, a gap, and a part for validation. Add a place, or give a "
+            f"smaller --size (its longer side must be {3 * window} pixels)"
+        )
+    return Cut(val, train, window)
+
+
+def _drawn(label: NDArray[np.uint8], edges: list[list[int]], share: float) -> tuple[Area, ...]:
+    """The blocks to validate on."""
     blocks = [
         Area(top, left, bottom, right)
         for top, bottom in zip(edges[0], edges[0][1:], strict=False)
@@ -72,10 +90,8 @@ def cut(label: NDArray[np.uint8], window: int, share: float = 0.2) -> Cut:
     count = max(1, round(share * len(blocks)))
     random = np.random.default_rng(_SEED)
     draws = [np.sort(random.permutation(len(blocks))[:count]) for _ in range(_DRAWS)]
-    best = min(draws, key=lambda draw: _badness(counts, blocks, draw, (share, window)))
-    val = tuple(blocks[i] for i in best)
-    shape = (label.shape[0], label.shape[1])
-    return Cut(val, _rest(shape, val, window), window)
+    best = min(draws, key=lambda draw: _badness(counts, blocks, draw, share))
+    return tuple(blocks[i] for i in best)
 
 
 def _edges(length: int, side: int) -> list[int]:
@@ -95,34 +111,25 @@ def _badness(
     counts: NDArray[np.float64],
     blocks: list[Area],
     draw: NDArray[np.int64],
-    wanted: tuple[float, int],
+    share: float,
 ) -> float:
     """How far a choice of blocks is from the wanted share, and how much it loses to gaps."""
-    share, window = wanted
     off = np.abs(counts[draw].sum(axis=0) / np.maximum(1, counts.sum(axis=0)) - share)
-    grown = [blocks[i].grown(window, (blocks[-1].bottom, blocks[-1].right)) for i in draw]
+    grown = [blocks[i].grown(WINDOW, (blocks[-1].bottom, blocks[-1].right)) for i in draw]
     whole = blocks[-1].bottom * blocks[-1].right
     lost = sum(g.shape[0] * g.shape[1] for g in grown) / whole
     return float(off.sum() + 0.5 * lost)
 
 
-def _cut_once(label: NDArray[np.uint8], window: int, share: float) -> Cut:
+def _strip(label: NDArray[np.uint8], window: int, share: float) -> tuple[Area, ...]:
     """A strip for validation at that end whose share of the change is nearer to ``share``."""
     long = int(label.shape[1] >= label.shape[0])
     length = label.shape[long]
-    strip = max(window, round(share * length))
-    if length - strip - window < window or min(label.shape) < window:
-        raise S2cdError(
-            f"One scene of {label.shape[1]} x {label.shape[0]} pixels is too small to be cut into "
-            f"windows of {window} to learn from, a gap, and a part for validation. Add a place, or "
-            f"give a smaller --size (its longer side must be {3 * window} pixels)"
-        )
+    usual = length >= 3 * WINDOW and min(label.shape) >= WINDOW
+    strip = max(WINDOW if usual else window, round(share * length))
     total = max(1, _counts(label, Area(0, 0, *label.shape))[1])
-    rest = length - strip - window
-    spans = ((0, strip), (length - rest, length)), ((length - strip, length), (0, rest))
-    ends = [(_across(v, label.shape, long), _across(t, label.shape, long)) for v, t in spans]
-    val, train = min(ends, key=lambda end: abs(_counts(label, end[0])[1] / total - share))
-    return Cut((val,), (train,), window)
+    ends = [_across(s, label.shape, long) for s in ((0, strip), (length - strip, length))]
+    return (min(ends, key=lambda end: abs(_counts(label, end)[1] / total - share)),)
 
 
 def _across(span: tuple[int, int], shape: tuple[int, ...], axis: int) -> Area:

@@ -14,7 +14,7 @@ from s2cd.learning.curves import average_precision, calibration, write_score_cur
 from s2cd.learning.metrics import Confusion, Nearness, confusion, nearness
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import prepare
-from s2cd.learning.scenes import Counts, confusion_at, counts_of, stored_map
+from s2cd.learning.scenes import Counts, confusion_at, counts_of, lit_for, stored_map
 from s2cd.networks.detector import Detector
 from s2cd.networks.registry import Compute, find_detector
 from s2cd.scenes.mask import read_label
@@ -80,6 +80,7 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     for place in chosen:
         _warn_of(detector, place)
         sample = prepare(place, detector.bands, options.cache)
+        sample = lit_for(detector, sample)
         stored = stored_map(sample, detector.fit(sample.pair), lattice_of(detector))
         label = np.asarray(sample.label)
         counts.append(counts_of(stored, label))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from s2cd.learning.evaluate import Options, places_of
 from s2cd.learning.figures import figure_of
 from s2cd.learning.prepared import Sample, prepare
+from s2cd.learning.scenes import lit_for
 from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.registry import find_detector
 from s2cd.output import completed
@@ -82,6 +83,7 @@ def draw_samples(
     for number, place in enumerate(places):
         sample = prepare(place, detector.bands, options.cache)
         share = (count - len(rows)) // (len(places) - number)
+        sample = lit_for(detector, sample)
         rows += windows(sample, detector.fit(sample.pair), _SIZE, max(1, share))
     draw(rows, path, overwrite)
     return len(rows)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s2cd.errors import S2cdError
-from s2cd.learning.areas import GAP, Cut, cut
+from s2cd.learning.areas import GAP, WINDOW, Cut, cut
 from s2cd.learning.store import Area
 from s2cd.output import one_line
 
@@ -27,8 +27,6 @@ NEARBY = (
 )
 """OSCD cities that lie close together: never on two sides of a split."""
 SPLITS = ("train", "val", "test")
-WINDOW = 128
-"""Height and width of the windows that networks learn from, unless told."""
 REQUEST = "tile.json"
 """The file that says of a folder of windows what they were cut from: all from one scene."""
 _COLUMNS = ("before", "after", "label", "split")
@@ -99,9 +97,9 @@ def with_splits(
 ) -> list[Place]:
     """The places with a split each: what they have, or ``share`` of the groups for validation.
 
-    Nearby cities are one group. A test split of DATA is kept. Where there is one place only, it is
-    cut into areas with a gap between them (`cut`): the same ones whatever the seed, so that others
-    find them again.
+    Nearby cities are one group. A test split of DATA is kept, and so is one of validation where
+    nothing is there to learn from. Where there is one place only, it is cut into areas with a gap
+    between them (`cut`): the same ones whatever the seed, so that an evaluation finds them again.
 
     Args:
         places: What DATA holds.
@@ -113,7 +111,9 @@ def with_splits(
         S2cdError: where there are too few places for both sides, or one is too small to be cut.
     """
     sides = {split: [p for p in places if p.split == split] for split in ("", *SPLITS)}
-    if sides["val"] and (sides["train"] or sides[""]):
+    if not (sides["train"] or sides[""]):
+        return places
+    if sides["val"]:
         _warn_of_neighbours(sides["val"], sides["train"] + sides[""])
         return [p if p.split else replace(p, split="train") for p in places]
     free, fixed = sides[""] or sides["train"], sides["train"] if sides[""] else []
@@ -125,8 +125,6 @@ def with_splits(
         raise S2cdError(
             f"{len(free)} places can be learned from or validated on, and they lie close together. "
             "Add a place that lies elsewhere"
-            if free
-            else "No place is left to learn from: all are for validation or test. Add one"
         )
     np.random.default_rng(seed).shuffle(groups)
     kept = set(groups[: min(most, max(1, round(share * (len(groups) + len(fixed)))))])

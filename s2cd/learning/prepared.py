@@ -5,12 +5,13 @@ The cache may be deleted at any time: what is missing is made again.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from s2cd.detection.detect import registered
+from s2cd.detection.prepare import registered
 from s2cd.errors import S2cdError
 from s2cd.learning.places import Place, open_date
 from s2cd.learning.store import TILE, Area, Store, StoredPair
@@ -32,7 +33,7 @@ from s2cd.scenes.mask import read_label
 from s2cd.scenes.pair import Pair, make_pair
 
 _VERSION = 2
-_ROWS, _COLUMNS = 8 * TILE, 64 * TILE
+_ROWS, _COLUMNS = 8 * TILE, 32 * TILE
 """Of a pair that are in memory at a time."""
 _SMALL = 1 << 18
 """Pixels of a mask that is held in memory; a larger one is mapped."""
@@ -70,8 +71,12 @@ def prepare(place: Place, bands: tuple[str, ...] | None, cache: Path) -> Sample:
     Raises:
         S2cdError: where a date or the mask cannot be used, or the cache cannot be written.
     """
-    dates = _hash([_VERSION, bands, identity(place.before), identity(place.after)])
-    folder = cache / f"{_plain(place.scene)}-{dates}"
+    with _said_once():
+        return _prepared(place, bands, cache)
+
+
+def _prepared(place: Place, bands: tuple[str, ...] | None, cache: Path) -> Sample:
+    folder = _folder(place, bands, cache)
     mask = f"label-{_hash(identity(place.label))}.npy"
     if not _is_whole(folder):
         _fill(place, bands, folder, mask)
@@ -86,10 +91,58 @@ def prepare(place: Place, bands: tuple[str, ...] | None, cache: Path) -> Sample:
     return Sample(place, pair, _mask(folder / mask)[area.slices], Statistics(mean, std))
 
 
+class _Once(logging.Filter):
+    """Lets what is said of many places pass once; their names come first in what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[Any] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        args = record.args[1:] if isinstance(record.args, tuple) else ()
+        assumed = "assumed" in record.getMessage() or "could not be measured" in record.msg
+        key = (record.msg, args)
+        known = assumed and key in self.said
+        self.said.add(key)
+        return not known
+
+
+_ONCE = _Once()
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Have what is assumed of places said of the first: a data set has hundreds of them."""
+    handlers = logging.getLogger("s2cd").handlers
+    for handler in handlers:
+        handler.addFilter(_ONCE)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_ONCE)
+
+
 def key_of(place: Place, bands: tuple[str, ...] | None) -> str:
     """What a prepared place is known by: its files, their sizes and times, its area, the bands."""
     files = [identity(path) for path in (place.before, place.after, place.label)]
     return _hash([_VERSION, bands, *files, place.area])
+
+
+def _folder(place: Place, bands: tuple[str, ...] | None, cache: Path) -> Path:
+    """Where a scene is kept; bands that are named may be those that are usual for it."""
+    dates = [identity(place.before), identity(place.after)]
+    usual, named = (
+        cache / f"{_plain(place.scene)}-{_hash([_VERSION, asked, *dates])}"
+        for asked in (None, bands)
+    )
+    return usual if bands is not None and _held_bands(usual) == bands else named
+
+
+def _held_bands(folder: Path) -> tuple[str, ...]:
+    if not _is_whole(folder):
+        return ()
+    return tuple(json.loads((folder / "meta.json").read_text())["bands"])
 
 
 def _hash(facts: Any) -> str:

@@ -1,15 +1,16 @@
 """Whole places through the frame of `detect`, counted by stored probability."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import STEPS, Lattice, blocks, classify, predict_block
+from s2cd.detection.prepare import normalized
 from s2cd.learning.metrics import Confusion
 from s2cd.learning.prepared import Sample
-from s2cd.networks.detector import Frozen
+from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.inputs import Statistics, network_input
 from s2cd.networks.runtime import probabilities
 
@@ -75,3 +76,8 @@ def best_threshold(counts: Counts) -> float:
     steps = [step / STEPS for step in range(1, STEPS + 1)]
     scores = [confusion_at(counts, step).f1 or 0.0 for step in steps]
     return steps[int(np.argmax(scores))] if max(scores) > 0 else 0.5
+
+
+def lit_for(detector: Detector, sample: Sample) -> Sample:
+    """A place in the radiometry in which `detect` would show it to a detector."""
+    return replace(sample, pair=normalized(sample.pair, detector.normalization))

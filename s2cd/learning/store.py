@@ -6,6 +6,7 @@ apart, for each of which the system reads ahead; and what is mapped counts as me
 
 import os
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
+from s2cd.scenes.motion import translation
 from s2cd.scenes.pair import Pair, Window
+from s2cd.scenes.radiometry import Radiometry
 from s2cd.scenes.stack import stack_array
 
 TILE = 64
@@ -153,7 +156,9 @@ class StoredPair(Pair):
         own = geobox[area.slices]
         limits = area.grown(reach, store.shape[1:])
         facts = {"store": store, "scene": geobox, "area": area, "limits": limits, "names": bands}
-        for name, value in {**facts, "geobox": own, "after_geobox": own}.items():
+        still = translation(0.0, 0.0, area.shape)
+        facts |= {"geobox": own, "motion": still, "radiometry": None}
+        for name, value in facts.items():
             object.__setattr__(self, name, value)  # a pair is frozen
 
     store: Store
@@ -200,11 +205,19 @@ class StoredPair(Pair):
         valid = np.ones(asked.shape, np.bool_)
         for band in values:
             valid &= np.isfinite(band)
-        return Window(values[: len(self.names)], values[len(self.names) :], valid)
+        before, after = values[: len(self.names)], values[len(self.names) :]
+        return Window(before, self.lit(after), valid)
+
+    def under(self, radiometry: Radiometry | None) -> Pair:
+        """The same pair with another radiometry of `after`."""
+        other = copy(self)
+        object.__setattr__(other, "radiometry", radiometry)
+        return other
 
     def sample(self, margin: int) -> Iterator[Window]:
         """Windows of the whole scene to learn from, as `Pair.sample` gives them."""
         whole = Area(0, 0, *self.store.shape[1:])
         if self.area == whole:
             return super().sample(margin)
-        return StoredPair(self.store, self.names, self.scene, whole).sample(margin)
+        scene = StoredPair(self.store, self.names, self.scene, whole)
+        return scene.under(self.radiometry).sample(margin)

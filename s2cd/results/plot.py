@@ -11,9 +11,12 @@ from odc.geo.geobox import GeoBox
 from s2cd.detection.changemap import read_map
 from s2cd.errors import S2cdError
 from s2cd.output import check_writable, completed
-from s2cd.scenes.bands import RGB
+from s2cd.results.dates import as_the_map_lay, sensed
+from s2cd.results.places import is_north_up, metres_in_pixel
+from s2cd.results.views import date_views, picture_bands, step_to
 from s2cd.scenes.mask import read_label
 from s2cd.scenes.pair import Pair, make_pair
+from s2cd.scenes.raster import reading
 from s2cd.scenes.stack import open_stack
 
 _LONGEST = 1200
@@ -42,7 +45,9 @@ class Panels:
 def write_plot(panels: Panels, path: Path, overwrite: bool = False) -> None:
     """Write before, after, truth, prediction and errors, as far as given, as one PNG.
 
-    Both dates are stretched by the same percentiles, so that a difference seen is a difference.
+    Both dates are stretched by the same percentiles, so that a difference seen is a difference,
+    and lie as they lay when the map was made. Where they have a place, there is a scale bar, and
+    an arrow where north is up.
 
     Raises:
         S2cdError: where an input cannot be read or the picture cannot be written.
@@ -51,29 +56,61 @@ def write_plot(panels: Panels, path: Path, overwrite: bool = False) -> None:
     from matplotlib.figure import Figure
 
     check_writable(path, overwrite)
-    pair = make_pair(
-        open_stack(panels.before, panels.bands), open_stack(panels.after, panels.bands)
-    )
-    layers = _layers(panels, pair)
-    height, width = pair.shape
-    size = (4 * len(layers), 4 * min(2.5, max(0.4, height / width)) + 0.9)
+    pair = _pair(panels)
+    step = step_to(pair.shape, _LONGEST)
+    layers = _layers(panels, pair, step)
+    ground = _ground(pair.geobox, step)
+    height, width = layers[0].image.shape[:2]
+    tall = height / width * (ground.aspect if ground else 1.0)
+    size = (4 * len(layers), 4 * min(2.5, max(0.4, tall)) + 0.9)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(layers), squeeze=False)[0]
-    for axis, (title, (image, legend)) in zip(axes, layers.items(), strict=True):
-        _draw(axis, title, image, legend)
+    for axis, layer in zip(axes, layers, strict=True):
+        _draw(axis, layer, ground.aspect if ground else 1.0)
+    if ground is not None:
+        _draw_ground(axes[0], ground, (height, width))
     with completed(path, overwrite) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _draw(axis: Any, title: str, image: NDArray[Any], legend: tuple[str, ...]) -> None:
+@dataclass(frozen=True)
+class _Layer:
+    """A picture (height, width, 3), its title, and the names in its legend."""
+
+    title: str
+    image: NDArray[Any]
+    legend: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """Metres that a pixel of a picture is wide and high, and whether north is up."""
+
+    width: float
+    height: float
+    north_up: bool
+
+    @property
+    def aspect(self) -> float:
+        return self.height / self.width
+
+
+def _ground(geobox: GeoBox, step: int) -> _Ground | None:
+    if geobox.crs is None:
+        return None
+    width, height = metres_in_pixel(geobox)
+    return _Ground(width * step, height * step, is_north_up(geobox))
+
+
+def _draw(axis: Any, layer: _Layer, aspect: float) -> None:
     from matplotlib.patches import Patch
 
-    axis.imshow(image, interpolation="nearest")
-    axis.set_title(title, fontsize=10)
+    axis.imshow(layer.image, interpolation="nearest", aspect=aspect)
+    axis.set_title(layer.title, fontsize=10)
     axis.set_axis_off()
-    if legend:
-        patches = [Patch(facecolor=_COLOURS[name], label=name) for name in legend]
+    if layer.legend:
+        patches = [Patch(facecolor=_COLOURS[name], label=name) for name in layer.legend]
         axis.legend(
             handles=patches,
             loc="upper center",
@@ -84,53 +121,66 @@ def _draw(axis: Any, title: str, image: NDArray[Any], legend: tuple[str, ...]) -
         )
 
 
-def _layers(panels: Panels, pair: Pair) -> dict[str, tuple[NDArray[Any], tuple[str, ...]]]:
-    """The pictures (height, width, 3) by title, each with the names in its legend."""
-    step = -(-max(pair.shape) // _LONGEST)
-    before, after = _colours_of(pair, step)
-    layers: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
-        f"before: {panels.before.name}": (before, ()),
-        f"after: {panels.after.name}": (after, ()),
-    }
+def _draw_ground(axis: Any, ground: _Ground, shape: tuple[int, int]) -> None:
+    """A scale bar at the lower left of a picture, and an arrow to the north at its lower right."""
+    from matplotlib.patheffects import withStroke
+
+    height, width = shape
+    metres = _round_length(0.3 * width * ground.width)
+    bar, left, down = metres / ground.width, 0.04 * width, height - 0.05 * width / ground.aspect
+    halo = [withStroke(linewidth=3, foreground="black")]
+    axis.plot([left, left + bar], [down, down], color="white", lw=2, path_effects=halo)
+    name = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
+    words = {"color": "white", "fontsize": 8, "path_effects": halo}
+    axis.text(left, down - 0.02 * height, name, va="bottom", **words)
+    if ground.north_up:
+        right, up = 0.94 * width, down - 0.1 * height
+        arrow = {"arrowstyle": "-|>", "color": "white", "path_effects": halo}
+        axis.annotate("", (right, up), (right, down), arrowprops=arrow)
+        axis.text(right, up - 0.01 * height, "N", ha="center", va="bottom", **words)
+
+
+def _round_length(most: float) -> float:
+    """The longest of 1, 2 and 5 times a power of ten that is not longer."""
+    power = 10.0 ** np.floor(np.log10(most))
+    return float(next(m for m in (5, 2, 1) if m * power <= most) * power)
+
+
+def _pair(panels: Panels) -> Pair:
+    """Both dates, `after` where the map says that it lay."""
+    dates = [open_stack(path, panels.bands) for path in (panels.before, panels.after)]
+    held = [[str(b) for b in date.band.values] for date in dates]
+    common = [b for b in held[0] if b in held[1]]
+    pair = make_pair(dates[0], dates[1], picture_bands(common) if common else None)
+    if panels.change is None:
+        return pair
+    with reading(panels.change) as source:
+        return as_the_map_lay(pair, dict(source.tags()))
+
+
+def _layers(panels: Panels, pair: Pair, step: int) -> list[_Layer]:
+    before, after, _ = date_views(pair, step)
+    layers = [
+        _Layer(_titled("before", pair.before, panels.before), before),
+        _Layer(_titled("after", pair.after, panels.after), after),
+    ]
     truth = None if panels.label is None else read_label(panels.label, pair.geobox)[::step, ::step]
     found = None if panels.change is None else _map(panels.change, pair.geobox)[::step, ::step]
     plain = ("no change", "change")
     if truth is not None:
-        layers["truth"] = (_painted(truth, plain), plain)
+        layers.append(_Layer("truth", _painted(truth, plain), plain))
     if found is not None:
-        layers["prediction"] = (_painted(found, plain), (*plain, "not observed"))
+        layers.append(_Layer("prediction", _painted(found, plain), (*plain, "not observed")))
     if truth is not None and found is not None:
         names = ("found", "missed", "false alarm")
-        layers["errors"] = (_errors(found, truth), names)
+        layers.append(_Layer("errors", _errors(found, truth), names))
     return layers
 
 
-def _colours_of(pair: Pair, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Both dates as pictures (height, width, 3) in 0..1, under one stretch."""
-    names = [b for b in RGB if b in pair.bands]
-    names = names if len(names) == 3 else [pair.bands[0]] * 3
-    dates = [
-        np.moveaxis(_thinned(pair, names, which, step), 0, -1) for which in ("before", "after")
-    ]
-    seen = np.concatenate([d[np.isfinite(d)] for d in dates])
-    low, high = np.percentile(seen, [2, 98]) if seen.size else (0.0, 1.0)
-    span = max(float(high - low), 1e-6)
-    before, after = (
-        np.clip((np.nan_to_num(d, nan=low) - low) / span, 0, 1).astype(np.float32) for d in dates
-    )
-    return before, after
-
-
-def _thinned(pair: Pair, bands: list[str], date: str, step: int) -> NDArray[np.float32]:
-    """Every ``step``-th pixel of one date, read in strips."""
-    chosen = [pair.bands.index(b) for b in bands]
-    rows = 512 // step * step or step
-    strips = []
-    for top in range(0, pair.shape[0], rows):
-        bottom = min(top + rows, pair.shape[0])
-        window = pair.window(slice(top, bottom), slice(0, pair.shape[1]))
-        strips.append(getattr(window, date)[chosen, ::step, ::step])
-    return np.concatenate(strips, axis=1)
+def _titled(role: str, date: Any, path: Path) -> str:
+    """A date by its day, or where it does not say it, by its file."""
+    tags = {f"{role.upper()}_SENSING_TIME": str(date.attrs.get("SENSING_TIME", ""))}
+    return f"{role}: {sensed(tags, role.upper()) or path.name}"
 
 
 def _map(path: Path, geobox: GeoBox) -> NDArray[np.uint8]:

@@ -10,16 +10,18 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from s2cd.detection.detect import registered
+from s2cd.detection.prepare import registered
 from s2cd.errors import S2cdError, UsageError
-from s2cd.learning.places import WINDOW, open_date
+from s2cd.learning.areas import WINDOW
+from s2cd.learning.places import open_date
 from s2cd.learning.store import Area
 from s2cd.networks.inputs import Statistics, statistics_of
 from s2cd.scenes.align import Shift, shift_between
-from s2cd.scenes.grid import regrid
 from s2cd.scenes.mask import UNLABELLED, read_label
+from s2cd.scenes.motion import Motion, translation
 from s2cd.scenes.pair import Pair, make_pair, read_date
 from s2cd.scenes.stack import MASKED, QA_FLAGS, open_qa, open_stack
+from s2cd.scenes.warp import moved
 
 FORMATS = ("geotiff", "zarr")
 _TOGETHER = 1024
@@ -121,11 +123,12 @@ class Scene:
 
     def _flags(self, area: Area, *dates: NDArray[np.float32]) -> NDArray[np.uint16]:
         """QA bits of both dates; "observed" exactly where a band has data."""
-        grids = (self.pair.geobox, self.pair.after_geobox)
+        still = translation(0.0, 0.0, self.pair.shape)
+        motions = (still, self.pair.motion)
         flags = np.zeros((2, *area.shape), np.uint16)
-        for number, (date, qa, own) in enumerate(zip(dates, self.qa, grids, strict=True)):
+        for number, (date, qa, motion) in enumerate(zip(dates, self.qa, motions, strict=True)):
             if qa is not None:
-                flags[number] = _nearest(qa, (own, self.pair.geobox), area)
+                flags[number] = _nearest(qa, self.pair.geobox, motion, area)
             seen = np.isfinite(date).any(axis=0)
             flags[number] = np.where(seen, flags[number] | QA_FLAGS["observed"], 0)
         return flags
@@ -153,7 +156,7 @@ def open_scene(tiling: Tiling) -> Scene:
     statistics = statistics_of(masked.sample(0), len(masked.bands))
     if statistics is None:
         raise S2cdError(f"No pixel has data in both {tiling.before} and {tiling.after}")
-    pair = replace(pair, after_geobox=masked.after_geobox)
+    pair = replace(pair, motion=masked.motion)
     return Scene(pair, (qa[0], qa[1]), label, shift, statistics)
 
 
@@ -196,9 +199,10 @@ def _all_bands(before: xr.DataArray, after: xr.DataArray) -> tuple[str, ...] | N
     return tuple(str(b) for b in before.band.values if str(b) in held) or None
 
 
-def _nearest(qa: xr.DataArray, grids: tuple[GeoBox, GeoBox], area: Area) -> NDArray[np.uint16]:
+def _nearest(qa: xr.DataArray, grid: GeoBox, motion: Motion, area: Area) -> NDArray[np.uint16]:
     """Flags of the nearest pixels in an area of another grid; 0 where there are none."""
-    flags = regrid(partial(read_date, qa), grids, area.slices, "nearest")[0]
+    grids = (qa.odc.geobox, grid)
+    flags = moved(partial(read_date, qa), grids, motion, area.slices, "nearest")[0]
     return np.nan_to_num(flags, nan=0).astype(np.uint16)
 
 

@@ -28,7 +28,7 @@ class Layers:
         size: Height and width of a block.
         classes: Gives (height, width) uint8: 0, 1..n, 255 = not observed.
         probability: Gives (height, width) uint8: 0..200, 255 = not observed.
-        indices: Gives (index, height, width) float32, NaN = not known.
+        indices: Gives indices and reflectance (index, height, width) float32, NaN = not known.
     """
 
     shape: tuple[int, int]

@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import BLOCK, STEPS, Block
 from s2cd.errors import S2cdError
+from s2cd.results.dates import sensed
 from s2cd.results.polygons.components import (
     INDEX_STEPS,
     Components,
@@ -20,7 +21,7 @@ from s2cd.results.polygons.components import (
     find_components,
     numbered,
 )
-from s2cd.results.polygons.kinds import index_reader, kinds_of
+from s2cd.results.polygons.kinds import HELD, index_reader, kinds_of
 from s2cd.results.polygons.outlines import find_corners
 from s2cd.results.polygons.shapes import Shaping, draw, ellipsoidal, metres_of
 from s2cd.scenes.header import grid_of
@@ -190,9 +191,9 @@ def _table(
         "perimeter_m": np.round(perimeter, 1),
         "compactness": np.round(4 * np.pi * drawn_area / perimeter**2, 3),
         **_probabilities(components),
-        "date_before": _text(_date(tags, "BEFORE"), len(components)),
-        "date_after": _text(_date(tags, "AFTER"), len(components)),
-        **_spectra(components),
+        "date_before": _text(sensed(tags, "BEFORE"), len(components)),
+        "date_after": _text(sensed(tags, "AFTER"), len(components)),
+        **_spectra(components, area),
     }
     return GeoDataFrame(columns, geometry=drawn, crs=geobox.crs.to_wkt())
 
@@ -207,21 +208,15 @@ def _probabilities(components: Components) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _spectra(components: Components) -> dict[str, Any]:
-    sums = components.parts.indices
-    if len(sums) != 9:
-        sums = np.zeros((9, len(components)))
+def _spectra(components: Components, areas: NDArray[np.float64]) -> dict[str, Any]:
+    sums, held = components.parts.indices, len(HELD)
+    if len(sums) != 2 * held + 1:
+        sums = np.zeros((2 * held + 1, len(components)))
     with np.errstate(invalid="ignore"):
-        means = sums[:8] / sums[8] / INDEX_STEPS
-    change = np.round(means[4:] - means[:4], 4)
-    names = ("ndvi_change", "ndbi_change", "ndwi_change")
-    columns = dict(zip(names, change, strict=False))
-    return {**columns, "kind": _texts(kinds_of(means))}
-
-
-def _date(tags: dict[str, str], role: str) -> str | None:
-    """The date of a map's source, YYYY-MM-DD, as far as its tags tell."""
-    return tags.get(f"{role}_SENSING_TIME", "")[:10] or None
+        means = sums[:-1] / sums[-1] / INDEX_STEPS
+    change = np.round(means[held:] - means[:held], 4)
+    columns = {f"{name}_change": change[HELD.index(name)] for name in ("ndvi", "ndbi", "ndwi")}
+    return {**columns, "kind": _texts(kinds_of(means, areas))}
 
 
 def _text(value: str | None, count: int) -> Any:

@@ -1,9 +1,15 @@
-"""What the spectra say became of a change: indices of both dates, and rules on their means.
+"""What the spectra say became of a change: published indices of both dates, and rules on them.
 
-Indices, all of reflectance: NDVI = (nir - red) / (nir + red), Rouse et al. 1974 (NASA SP-351);
+All are of reflectance at the top of the atmosphere, as Level-1C gives it:
+NDVI = (nir - red) / (nir + red), Rouse et al. 1974 (NASA SP-351);
 NDBI = (swir16 - nir) / (swir16 + nir), Zha et al. 2003 (Int. J. Remote Sensing 24, 583-594);
 NDWI = (green - nir) / (green + nir), McFeeters 1996 (Int. J. Remote Sensing 17, 1425-1432);
-DBSI = (swir16 - green) / (swir16 + green) - NDVI, Rasul et al. 2018 (Land 7, 81).
+MNDWI = (green - swir16) / (green + swir16), Xu 2006 (Int. J. Remote Sensing 27, 3025-3033);
+BSI = ((swir16 + red) - (nir + blue)) / ((swir16 + red) + (nir + blue)), Rikimaru et al. 2002
+(Tropical Ecology 43, 39-47).
+
+The thresholds that no source gives were chosen on changes of bercy, lasvegas and beirut (OSCD) that
+were looked at one by one; the words are a help to sort by, not a land-cover map.
 """
 
 from dataclasses import dataclass
@@ -14,14 +20,12 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import Block
-from s2cd.errors import S2cdError
-from s2cd.scenes.align import Shift, aligned
-from s2cd.scenes.pair import Pair, make_pair
-from s2cd.scenes.stack import open_stack
+from s2cd.results.dates import dates_of_map
+from s2cd.scenes.pair import Pair
 
-INDICES = ("ndvi", "ndbi", "ndwi", "dbsi")
-"""The indices of a date, in the order in which they are held."""
-NEEDED = ("B03", "B04", "B08", "B11")
+HELD = ("ndvi", "ndbi", "ndwi", "blue", "green", "red", "nir", "swir16", "water")
+"""What is held of a date: indices, reflectance, and 1 where a pixel is water."""
+NEEDED = ("B02", "B03", "B04", "B08", "B11")
 """The bands that they are made of."""
 KINDS = (
     "vegetation to built-up",
@@ -37,22 +41,35 @@ _VEGETATED = 0.3
 """NDVI of vegetation, for reflectance at the top of the atmosphere. Sobrino et al. 2004 (Remote
 Sensing of Environment 90, 434-440) take less than 0.2 for bare soil and more than 0.5 for full
 cover: a third of the way, since the atmosphere lowers NDVI."""
-_BARE = 0.26
-"""DBSI of bare soil: the threshold of Rasul et al. 2018."""
+_SOME_VEGETATION = 0.2
+"""NDVI below which there is none (Sobrino et al. 2004)."""
+_BARE = 0.1
+"""BSI of bare soil at the top of the atmosphere: deserts and building sites lie at 0.12 to 0.17,
+roofs, asphalt and rows of houses at 0.0 to 0.09."""
+_LESS_BARE = 0.03
+"""A fall of BSI that is more than the wetness of soil."""
+_BRIGHTER = 1.25
+"""How much brighter in red, green and blue vegetation becomes where it is built upon; what burned,
+or was mown, does not."""
+_DARK = 0.05
+"""Reflectance of water at 1.6 micrometres, at most: shade in a city is brighter but where it is
+deepest."""
+_A_POND = 2000.0
+"""Least area of water gained or lost, in m2: smaller dark places are shade or ships as often."""
 _FELL = 0.15
 """A change of mean NDVI that is more than the difference between two good dates of one season."""
 
 
 @dataclass(frozen=True)
 class IndexReader:
-    """Indices of both dates of a pair: (8, height, width), those of before first."""
+    """What is held of both dates of a pair: (18, height, width), that of before first."""
 
     pair: Pair
 
     def __call__(self, block: Block) -> NDArray[np.float32]:
-        """Indices in a block, NaN where a date is not valid."""
+        """What is held of a block, NaN where a date is not valid."""
         window = self.pair.window(block.ys, block.xs)
-        values = np.concatenate([_indices(window.before), _indices(window.after)])
+        values = np.concatenate([_held(window.before), _held(window.after)])
         values[:, ~window.valid] = np.nan
         return values
 
@@ -65,26 +82,27 @@ def index_reader(
     Raises:
         S2cdError: where a date lacks a band, or `before` does not lie on the map's grid.
     """
-    stacks = [open_stack(path, bands) for path in dates]
-    for path, stack in zip(dates, stacks, strict=True):
-        if missing := [b for b in NEEDED if b not in stack.band.values]:
-            raise S2cdError(
-                f"{path} has no band {', '.join(missing)}, of which indices are made. "
-                "Leave --before and --after away, or give stacks of `s2cd stack`"
-            )
-    pair = make_pair(stacks[0], stacks[1], NEEDED)
-    if pair.geobox != geobox:
-        raise S2cdError(f"{dates[0]} does not lie on the grid of the map. Name its own dates")
-    if tags.get("REGISTRATION") == "after moved":
-        shift = Shift(float(tags["SHIFT_ROWS"]), float(tags["SHIFT_COLUMNS"]), 0, 0.0, 0.0)
-        pair = aligned(pair, shift)
-    return IndexReader(pair)
+    return IndexReader(dates_of_map(dates, geobox, tags, NEEDED, bands))
 
 
-def _indices(bands: NDArray[np.float32]) -> NDArray[np.float32]:
-    green, red, nir, swir = bands
+def _held(bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    _, green, red, nir, swir = bands
+    indices = [_ratio(nir, red), _ratio(swir, nir), _ratio(green, nir)]
+    return np.stack([*indices, *bands, _is_water(bands)]).astype(np.float32)
+
+
+def _is_water(bands: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Water by Fmask's test of reflectance at the top of the atmosphere, by MNDWI, and if dark.
+
+    Zhu and Woodcock 2012 (Remote Sensing of Environment 118, 83-94), equation 5; MNDWI > 0 (Xu
+    2006). Each alone takes shade for water.
+    """
+    _, green, red, nir, swir = bands
     ndvi = _ratio(nir, red)
-    return np.stack([ndvi, _ratio(swir, nir), _ratio(green, nir), _ratio(swir, green) - ndvi])
+    with np.errstate(invalid="ignore"):
+        fmask = ((ndvi < 0.01) & (nir < 0.11)) | ((ndvi < 0.1) & (nir < 0.05))
+        water: NDArray[np.bool_] = fmask & (_ratio(green, swir) > 0) & (swir < _DARK)
+    return water
 
 
 def _ratio(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -93,23 +111,29 @@ def _ratio(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.f
     return ratio
 
 
-def kinds_of(means: NDArray[np.float64]) -> NDArray[np.object_]:
-    """What became of changes, by their mean indices (8, n): (n,) of `KINDS`, None where unknown.
+def kinds_of(means: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.object_]:
+    """What became of changes: (n,) of `KINDS`, None where unknown.
 
-    Each date is water, vegetation, bare or built-up, the first that fits: water where NDWI > 0
-    (McFeeters 1996) and NDBI < 0, so that bright roofs are none; vegetation where NDVI > 0.3
-    (after Sobrino et al. 2004); bare where DBSI > 0.26 (Rasul et al. 2018); built-up where
-    NDBI > NDVI (Zha et al. 2003, as a difference in He et al. 2010, Remote Sensing Letters 1).
+    Each date is, the first that fits: water where most pixels are; vegetation where NDVI > 0.3
+    (after Sobrino et al. 2004); bare where BSI > 0.1; built-up where there is neither vegetation
+    nor bare soil, which is how Zha et al. 2003 tell it.
+
+    Args:
+        means: Means over each change of what is held of both dates (18, n).
+        areas: Areas of the changes in m2 (n,).
     """
-    before, after = _states(means[:4]), _states(means[4:])
-    step = means[4] - means[0]
+    one, other = (_Date(*part) for part in np.split(means, 2))
+    before, after = one.states(), other.states()
+    step, large = other.ndvi - one.ndvi, areas >= _A_POND
+    cleared = (before == "vegetation") & (after != "vegetation") & (step < -_FELL / 2)
+    grown = (before != "vegetation") & (after == "vegetation") & (step > _FELL / 2)
     rules = [
-        (before != "water") & (after == "water"),
-        (before == "water") & (after != "water"),
-        (before == "vegetation") & (after == "built-up"),
-        (before == "bare") & (after == "built-up"),
-        (after != "vegetation") & (before == "vegetation") | (step < -_FELL),
-        (after == "vegetation") & (before != "vegetation") | (step > _FELL),
+        large & (before != "water") & (after == "water"),
+        large & (before == "water") & (after != "water"),
+        (before == "vegetation") & (after == "built-up") & (other.light > _BRIGHTER * one.light),
+        (before == "bare") & (after == "built-up") & (one.bsi - other.bsi > _LESS_BARE),
+        cleared | ((one.ndvi > _SOME_VEGETATION) & (step < -_FELL)),
+        grown | ((other.ndvi > _SOME_VEGETATION) & (step > _FELL)),
     ]
     names = ["water gained", "water lost", *KINDS[:4]]
     kinds = np.select(rules, names, "other").astype(object)
@@ -117,7 +141,39 @@ def kinds_of(means: NDArray[np.float64]) -> NDArray[np.object_]:
     return kinds
 
 
-def _states(means: NDArray[np.float64]) -> NDArray[np.str_]:
-    ndvi, ndbi, ndwi, dbsi = means
-    rules = [(ndwi > 0) & (ndbi < 0), ndvi > _VEGETATED, dbsi > _BARE, ndbi > ndvi]
-    return np.select(rules, ["water", "vegetation", "bare", "built-up"], "mixed")
+@dataclass(frozen=True)
+class _Date:
+    """Means of one date over each change, in the order of `HELD`."""
+
+    ndvi: NDArray[np.float64]
+    ndbi: NDArray[np.float64]
+    ndwi: NDArray[np.float64]
+    blue: NDArray[np.float64]
+    green: NDArray[np.float64]
+    red: NDArray[np.float64]
+    nir: NDArray[np.float64]
+    swir: NDArray[np.float64]
+    water: NDArray[np.float64]
+
+    @property
+    def light(self) -> NDArray[np.float64]:
+        """How bright it is to the eye."""
+        return self.blue + self.green + self.red
+
+    @property
+    def bsi(self) -> NDArray[np.float64]:
+        """The bare soil index of the mean reflectance."""
+        soil, rest = self.swir + self.red, self.nir + self.blue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            index: NDArray[np.float64] = (soil - rest) / (soil + rest)
+        return index
+
+    def states(self) -> NDArray[np.str_]:
+        """What each change is at this date."""
+        rules = [
+            self.water > 0.5,
+            self.ndvi > _VEGETATED,
+            (self.bsi > _BARE) & (self.ndvi > 0),
+            (self.bsi <= _BARE) & (self.ndvi < _SOME_VEGETATION),
+        ]
+        return np.select(rules, ["water", "vegetation", "bare", "built-up"], "mixed")

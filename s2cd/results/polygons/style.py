@@ -1,8 +1,10 @@
 """How changes are coloured, here and in QGIS."""
 
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
-from s2cd.results.polygons.find import Found
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
 
 COLOURS = {
     "vegetation to built-up": "#d7263d",
@@ -17,9 +19,9 @@ COLOURS = {
 _PLAIN = "#d61820"
 
 
-def qml(found: Found) -> str:
+def qml(table: "GeoDataFrame") -> str:
     """A QGIS style: by kind where kinds are known, else one colour; outlines with a light fill."""
-    kinds = [] if found.table["kind"].isna().all() else list(COLOURS)
+    kinds = [] if table["kind"].isna().all() else list(COLOURS)
     colours = [COLOURS[kind] for kind in kinds] or [_PLAIN]
     symbols = "".join(_symbol(str(i), colour) for i, colour in enumerate(colours))
     if kinds:

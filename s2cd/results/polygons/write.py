@@ -21,7 +21,8 @@ FORMATS = {
     ".parquet": "GeoParquet",
 }
 """Formats by the ending of a name."""
-_PROVENANCE = ("MODEL", "MODEL_SHA256", "THRESHOLD", "CALIBRATION", "BEFORE", "AFTER")
+PROVENANCE = ("MODEL", "MODEL_SHA256", "THRESHOLD", "CALIBRATION", "BEFORE", "AFTER")
+"""The tags of a map that its GeoPackages keep."""
 
 
 def check_result(path: Path, overwrite: bool = False) -> None:
@@ -60,7 +61,7 @@ def write_polygons(found: Found, path: Path, overwrite: bool = False) -> None:
     style = path.with_suffix(".qml")
     if overwrite or not style.exists():
         with completed(style, overwrite=True) as temporary:
-            temporary.write_text(qml(found), encoding="utf-8")
+            temporary.write_text(qml(found.table), encoding="utf-8")
 
 
 def _write(found: Found, working: Path, path: Path) -> None:
@@ -84,7 +85,7 @@ def _write(found: Found, working: Path, path: Path) -> None:
             f"{path} cannot be written: {one_line(e)}. Check the space and the mode of its folder"
         ) from e
     if driver == "GPKG":
-        _embed(qml(found), working)
+        embed_style(qml(found.table), working)
 
 
 def _options(found: Found, driver: str) -> dict[str, Any]:
@@ -92,12 +93,12 @@ def _options(found: Found, driver: str) -> dict[str, Any]:
         return {"layer_options": {"RFC7946": "YES", "COORDINATE_PRECISION": "7"}}
     if driver == "FlatGeobuf":
         return {"layer_options": {"SPATIAL_INDEX": "YES" if len(found.table) else "NO"}}
-    facts = {name: found.tags[name] for name in _PROVENANCE if name in found.tags}
+    facts = {name: found.tags[name] for name in PROVENANCE if name in found.tags}
     return {"layer": LAYER, "layer_metadata": facts or None}
 
 
-def _embed(style: str, path: Path) -> None:
-    """Put a style into a GeoPackage as QGIS does, as the default one of its layer."""
+def embed_style(style: str, path: Path) -> None:
+    """Put a style into a closed GeoPackage as QGIS does, as the default one of its layer."""
     with closing(sqlite3.connect(path)) as base, base:
         base.execute(
             "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,"

@@ -1,0 +1,77 @@
+"""A network as a STAC item of its own, by the Machine Learning Model extension (MLM 1.4)."""
+
+from pathlib import Path
+from typing import Any
+
+from s2cd.errors import S2cdError
+from s2cd.results.stac.assets import CLASSES, asset
+
+EXTENSION = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+
+
+def model_item(path: Path, target: Path, made_on: str, tags: dict[str, str]) -> dict[str, Any]:
+    """The item of the checkpoint that made a map.
+
+    A network has no place and no time: its item has no geometry, and the time of the map.
+
+    Args:
+        path: The checkpoint.
+        target: The item's file, which addresses start from.
+        made_on: The item's time.
+        tags: The map's, whose checksum of the weights must be the checkpoint's.
+
+    Raises:
+        S2cdError: where it is no checkpoint, or not the map's.
+    """
+    from s2cd.networks.checkpoint import read_spec, sha256_of
+
+    spec = read_spec(path)
+    if sha256_of(path) != tags.get("MODEL_SHA256"):
+        raise S2cdError(f"{path} did not make this map: its SHA-256 is another. Name its own model")
+    bands = len(spec.bands)
+    shape = [-1, 2, bands, spec.window, spec.window]
+    order = ["batch", "time", "band", "height", "width"]
+    scaling = [{"type": "z-score"}] * bands if spec.normalization == "zscore" else None
+    properties = {
+        "datetime": made_on,
+        "title": path.stem,
+        "description": f"Trained on: {spec.trained_on or 'nothing; its weights are random'}",
+        "mlm:name": path.stem,
+        "mlm:architecture": " ".join(p for p in (spec.architecture, spec.encoder) if p),
+        "mlm:framework": "PyTorch",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:hyperparameters": {"fusion": spec.fusion, "threshold": spec.threshold},
+        "mlm:input": [
+            {
+                "name": "before and after, reflectance",
+                "bands": list(spec.bands),
+                "input": {"shape": shape, "dim_order": order, "data_type": "float32"},
+                "value_scaling": scaling,
+                "resize_type": None,
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": "change",
+                "tasks": ["semantic-segmentation"],
+                "result": {
+                    "shape": [-1, spec.outputs, spec.window, spec.window],
+                    "dim_order": ["batch", "class", "height", "width"],
+                    "data_type": "float32",
+                },
+                "classification:classes": CLASSES[:2],
+            }
+        ],
+    }
+    weights = asset(path, target, "Weights", ["mlm:model", "mlm:weights"])
+    weights["mlm:artifact_type"] = "safetensors.torch.save_file"
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [EXTENSION, "https://stac-extensions.github.io/file/v2.1.0/schema.json"],
+        "id": path.stem,
+        "geometry": None,
+        "properties": properties,
+        "links": [],
+        "assets": {"model": weights},
+    }
