@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import rasterio
-from conftest import learned_by_heart, refused
+from conftest import refused
 
 from s2cd.errors import S2cdError
 from s2cd.learning.chips import Chips
@@ -276,8 +276,8 @@ def test_an_unknown_augmentation_is_refused(run, data):
          "detail": True, "steps": 150, "rate": 3e-3},
     ],
 )  # fmt: skip
-def test_two_real_windows_are_learned_by_heart(real_windows, tmp_path, recipe):
-    assert learned_by_heart(real_windows, tmp_path / "run", **recipe) > 0.95
+def test_two_real_windows_are_learned_by_heart(learned_by_heart, recipe):
+    assert learned_by_heart(**recipe) > 0.95
 
 
 def test_classes_of_change_are_learned_and_any_change_is_scored(data, tmp_path):
