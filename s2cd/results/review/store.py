@@ -167,11 +167,7 @@ def create_store(table: "GeoDataFrame", path: Path, mark: str) -> None:
     import pyogrio
     from pyogrio.errors import DataSourceError, FeatureError
 
-    known = table["status"] if "status" in table.columns else None
-    status = np.full(len(table), STATUSES[0], object)
-    if known is not None:
-        status = np.where(known.isin(STATUSES), known, status)
-    table = table.assign(status=status, redrawn=np.zeros(len(table), np.int32))
+    table = table.assign(status=_statuses(table), redrawn=np.zeros(len(table), np.int32))
     single = bool((table.geometry.geom_type == "Polygon").all())
     options = {"driver": "GPKG", "layer": LAYER, "SPATIAL_INDEX": "NO"}
     with completed(path) as temporary:
@@ -190,6 +186,14 @@ def create_store(table: "GeoDataFrame", path: Path, mark: str) -> None:
             base.execute(f"INSERT INTO {_MARK} VALUES (?)", (mark,))  # noqa: S608
         base.close()
         working.replace(temporary)
+
+
+def _statuses(table: "GeoDataFrame") -> Any:
+    """The status of each change; unreviewed where it has none."""
+    status = np.full(len(table), STATUSES[0], object)
+    if "status" not in table.columns:
+        return status
+    return np.where(table["status"].isin(STATUSES), table["status"], status)
 
 
 def check_store(path: Path, mark: str) -> None:
