@@ -1,9 +1,9 @@
-# make setup | demo | test | lint | bench. Each does its own set-up; a second run is quick.
+# make setup | demo | test | lint | bench | experiments. Each does its own set-up; a second run is quick.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench experiments clean
 setup: $(STAMP)
 
 # uv is fast; pip is the fallback. torch: a local build where PIP_FIND_LINKS has one, else the
@@ -29,6 +29,11 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -s -p no:xdist
+
+# Leave-places-out comparison of recipes; hours, resumable: stop it, and the same command goes on.
+DATA ?= ../shared/data/oscd
+experiments: setup
+	$(BIN)/python examples/experiments.py $(DATA) runs/experiments
 
 clean:
 	rm -rf .venv demo

@@ -1,9 +1,11 @@
 """Measure detectors on the labelled scenes of OSCD with the commands a user would type.
 
-    python examples/oscd_baselines.py ../shared/data/oscd /tmp/oscd --model cva
+    python examples/oscd_baselines.py ../shared/data/oscd work --model cva,irmad
+    python examples/oscd_baselines.py ../shared/data/oscd work --normalize none,linear,ir-mad
 
-Prints a table of F1 by scene and over all pixels of all scenes (micro). Scenes whose map is in
-the work folder already are not computed again.
+Prints a table of F1 by scene and over all pixels of all scenes (micro), or, with --normalize, of
+each model under each normalisation. Scenes whose map is in the work folder already are not
+computed again.
 """
 
 import argparse
@@ -19,15 +21,25 @@ def s2cd(*words: object) -> str:
     return subprocess.run(line, check=True, capture_output=True, text=True).stdout
 
 
-def scores(scene: str, model: str, data: Path, work: Path) -> dict[str, float]:
-    """Stack, detect and evaluate one scene."""
+def scores(scene: str, model: str, chosen: argparse.Namespace) -> dict[str, float]:
+    """Stack, detect and evaluate one scene; ``model`` may name a normalisation after a colon."""
+    data, work = chosen.data, chosen.work
     dates = [work / f"{scene}_{role}.tif" for role in ("before", "after")]
     for date, folder in zip(dates, ("imgs_1", "imgs_2"), strict=True):
         if not date.exists():
             s2cd("stack", data / "Images" / scene / folder, "-o", date)
-    change = work / f"{scene}_{model}.tif"
+    change = work / f"{scene}_{model.replace(':', '_')}.tif"
+    name, _, method = model.partition(":")
     if not change.exists():
-        s2cd("detect", *dates, "-o", change, "--model", model)
+        s2cd(
+            "detect",
+            *dates,
+            "-o",
+            change,
+            "--model",
+            name,
+            *(["--normalize", method] * bool(method)),
+        )
     label = data / "Train Labels" / scene / "cm" / f"{scene}-cm.tif"
     return json.loads(s2cd("evaluate", "--prediction", change, "--label", label, "--json"))
 
@@ -44,11 +56,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", default="cva", help="several are separated by commas")
+    parser.add_argument("--normalize", default="", help="several are separated by commas")
     chosen = parser.parse_args()
     chosen.work.mkdir(exist_ok=True)
     models = chosen.model.split(",")
+    if chosen.normalize:
+        models = [f"{m}:{n}" for m in models for n in chosen.normalize.split(",")]
     scenes = sorted(path.name for path in (chosen.data / "Train Labels").iterdir())
-    table = {m: [scores(s, m, chosen.data, chosen.work) for s in scenes] for m in models}
+    table = {m: [scores(s, m, chosen) for s in scenes] for m in models}
     print("| scene |", " | ".join(models), "|")
     print("|---|" + "---|" * len(models))
     for row, scene in enumerate(scenes):

@@ -17,5 +17,21 @@ class NoOverlapError(S2cdError):
     """Two rasters, or a raster and an area, do not meet on the ground."""
 
 
+class SourceError(S2cdError):
+    """A server could not be reached, or what it sent cannot be kept."""
+
+
+class NotThereError(SourceError):
+    """A server says that what was asked for does not exist there."""
+
+
+class SpoiledError(SourceError):
+    """A server answers, again and again, with something other than what it should be."""
+
+
+class RefusedError(SourceError):
+    """A server refuses who asks: credentials are missing, wrong, or not enough."""
+
+
 class UsageError(S2cdError):
     """The command's words contradict each other; the command line exits with 2."""

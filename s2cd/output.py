@@ -1,7 +1,9 @@
 """Results appear under their name when they are complete and synced, or not at all."""
 
 import errno
+import glob
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +39,7 @@ def completed(path: Path, overwrite: bool = False) -> Iterator[Path]:
         S2cdError: where it cannot be written; nothing is left behind then.
     """
     check_writable(path, overwrite)
-    _sweep(path)
+    sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with write_errors(path):
@@ -103,11 +105,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _sweep(path: Path) -> None:
+def sweep(path: Path) -> None:
     """Remove what a killed process of this machine left of an earlier try at ``path``."""
-    for left in path.parent.glob(f".{path.name}.*.partial"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         pid = left.name.split(".")[-2]
-        if pid.isdigit() and not _alive(int(pid)):
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
             left.unlink(missing_ok=True)
 
 

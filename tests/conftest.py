@@ -5,16 +5,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from s2cd.scenes.bands import DEFAULT_BANDS
+from s2cd.scenes.bands import BANDS, DEFAULT_BANDS
+from s2cd.scenes.simulate import Sheet, write_metadata
 from s2cd.scenes.stack import stack_array, write_stack
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -128,6 +131,37 @@ def make_raster(tmp_path: Path):
     return make
 
 
+def write_jp2(path, values, sheet, metres):
+    height, width = values.shape
+    transform = Affine(metres, 0, sheet.corner[0], 0, -metres, sheet.corner[1])
+    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": "uint16"}
+    with rasterio.MemoryFile() as memory, rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        with memory.open(**profile, crs=sheet.crs, transform=transform) as target:
+            target.write(values, 1)
+        rasterio.shutil.copy(
+            memory.name, path, driver="JP2OpenJPEG", CODEC="JP2", QUALITY="100", REVERSIBLE="YES"
+        )
+
+
+@pytest.fixture
+def make_product(tmp_path):
+    """Write a product of constant bands, or of DN by band; the metadata is the simulation's."""
+
+    def make(dn=1500, size=120, folder=tmp_path, **sheet):
+        sheet = Sheet(**({"day": date(2020, 11, 28), "size": size} | sheet))
+        root = folder / f"{sheet.name}.SAFE"
+        (root / sheet.granule / "IMG_DATA").mkdir(parents=True)
+        for name, band in BANDS.items():
+            side = -(-size * 10 // band.resolution)
+            values = dn.get(name, 1500) if isinstance(dn, dict) else dn
+            values = np.broadcast_to(np.asarray(values, np.uint16), (side, side))
+            write_jp2(root / sheet.band_file(name), np.array(values), sheet, band.resolution)
+        write_metadata(root, sheet)
+        return root
+
+    return make
+
+
 @pytest.fixture
 def run(tmp_path: Path):
     """Run the command line as a user does: a new process, its exit code and what it said."""
@@ -145,6 +179,27 @@ def run(tmp_path: Path):
     return call
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own; gives its folder and a function that sets its size in bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "s2cd-test", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if done.returncode:
+        pytest.skip("a disk cannot be mounted here")
+
+    def resize(size):
+        size = max(4096, int(size))
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+    yield folder, resize
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 def refused(done) -> str:
     """The one line of a command that refused with exit 1."""
     assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
@@ -157,3 +212,49 @@ def refused(done) -> str:
 
 def values_of(stack: xr.DataArray) -> np.ndarray:
     return stack.values
+
+
+@pytest.fixture
+def real_windows(oscd, tmp_path) -> Path:
+    """A CSV of two windows of 64 x 64 pixels of OSCD, each with a tenth of change or more."""
+    from s2cd.scenes.mask import read_label
+    from s2cd.scenes.pair import make_pair
+    from s2cd.scenes.safe import open_folder
+
+    lines = ["name,before,after,label,split"]
+    for city in ("beihai", "rennes"):
+        dates = [open_folder(oscd / "Images" / city / f"imgs_{n}", None) for n in (1, 2)]
+        pair = make_pair(*dates)
+        mask = next((oscd / "Train Labels" / city / "cm").glob("*-cm.tif"))
+        label = read_label(mask, pair.geobox)
+        corners = [(y, x) for y in range(0, label.shape[0] - 64, 32)
+                   for x in range(0, label.shape[1] - 64, 32)]  # fmt: skip
+        y, x = max(corners, key=lambda at: label[at[0] : at[0] + 64, at[1] : at[1] + 64].sum())
+        ys, xs = slice(y, y + 64), slice(x, x + 64)
+        assert label[ys, xs].mean() > 0.1
+        window, folder = pair.window(ys, xs), tmp_path / city
+        folder.mkdir()
+        for name, values in (("before", window.before), ("after", window.after)):
+            stack = stack_array(values, pair.geobox[ys, xs], pair.bands)
+            write_stack(stack, folder / f"{name}.tif")
+        profile = {"width": 64, "height": 64, "count": 1, "dtype": "uint8"}
+        with rasterio.open(folder / "label.png", "w", driver="PNG", **profile) as file:
+            file.write(label[None, ys, xs] * 255)
+        files = (f"{city}/{name}" for name in ("before.tif", "after.tif", "label.png"))
+        lines.append(",".join([city, *files, "train"]))
+    path = tmp_path / "windows.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def learned_by_heart(data: Path, folder: Path, **recipe) -> float:
+    """F1 on the very windows that a network was trained on."""
+    from s2cd.learning.evaluate import Options, evaluate_data
+    from s2cd.learning.recipe import Recipe
+    from s2cd.learning.train import train
+
+    usual = {"validation": 0.0, "augment": "none", "batch": 2, "size": 64, "epochs": 1}
+    usual |= {"window": 64, "halo": 0, "change_weight": 1.0, "loss": "bce+dice"}
+    train(data, folder, Recipe(**{**usual, **recipe}))
+    options = Options("train", cache=folder.parent / "cache")
+    return evaluate_data(data, str(folder / "best.safetensors"), options)["f1"]

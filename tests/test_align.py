@@ -1,16 +1,22 @@
 """Registration: true on simulated shifts, and as good as the best on real pairs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
-from conftest import grid, landscape
+from conftest import UTM, grid, landscape, refused
+from odc.geo.geobox import GeoBox
+from rasterio.warp import calculate_default_transform
 
 from s2cd.detection.detect import Request, detect_files
+from s2cd.detection.prepare import Preparation, motion_in
 from s2cd.learning.metrics import confusion
 from s2cd.scenes.align import aligned, shift_between
 from s2cd.scenes.bands import BANDS
+from s2cd.scenes.grid import regrid
+from s2cd.scenes.motion import motion_of, restored, translation
 from s2cd.scenes.pair import make_pair
 from s2cd.scenes.safe import open_folder
 from s2cd.scenes.simulate import Simulation
@@ -169,3 +175,105 @@ def test_dates_without_anything_in_common_are_not_moved(tmp_path, run):
     done = run("align", "b.tif", "a.tif", "-o", "m.tif")
     assert done.returncode == 1 and "cannot be measured" in done.stderr
     assert not (tmp_path / "m.tif").exists()
+
+
+BENT = {
+    "affine": np.array([[[0.3, 0.9], [-0.7, -0.1]], [[1.0, -1.2], [0.6, -1.6]]]),
+    "local": np.stack(
+        [0.8 * np.sin(3 * np.linspace(0, 1, 5)) + 0.4 * np.linspace(0, 1, 5)[:, None],
+         0.7 * np.linspace(0, 1, 5) * np.linspace(0, 1, 5)[:, None]]
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["affine", "local"])
+def bent(request):
+    """A pair whose second date is bent by a known motion, and that motion."""
+    size = 768
+    true = motion_of(BENT[request.param], (size, size))
+    pair = make_pair(*simulated((0, 0), 3, size))
+    against = replace(pair, motion=motion_of(-BENT[request.param], (size, size)))
+    after = against.window(slice(0, size), slice(0, size)).after
+    return request.param, true, make_pair(pair.before, stack_array(after, pair.geobox, ["B04"]))
+
+
+def test_a_bent_date_is_straightened_to_a_twentieth_of_a_pixel(bent):
+    kind, true, pair = bent
+    found = shift_between(pair, kind)
+    assert found.is_sure and found.motion.kind == kind
+    everywhere = slice(0, 768), slice(0, 768)
+    misses = np.hypot(*(found.motion.over(*everywhere) - true.over(*everywhere)))
+    assert misses.mean() <= 0.05 and found.rest <= 0.03
+    plain = shift_between(pair)
+    left = np.hypot(*(plain.motion.over(*everywhere) - true.over(*everywhere)))
+    assert left.mean() > 0.2  # which a translation cannot
+
+
+def test_a_moved_window_is_a_part_of_the_whole(bent):
+    _, true, pair = bent
+    moved = replace(pair, motion=true)
+    whole = moved.window(slice(0, 768), slice(0, 768)).after
+    part = moved.window(slice(130, 391), slice(77, 600)).after
+    np.testing.assert_array_equal(part, whole[:, 130:391, 77:600])
+
+
+def test_no_data_stays_where_it_is_when_a_date_is_bent(bent):
+    _, true, pair = bent
+    after = pair.after.copy()
+    after.values[:, 300:340, 400:460] = np.nan
+    window = replace(make_pair(pair.before, after), motion=true).window(
+        slice(0, 768), slice(0, 768)
+    )
+    lost = np.isnan(window.after[0, 20:-20, 20:-20])
+    assert 0.9 * 2400 < lost.sum() < 1.1 * 2400 and (window.valid[20:-20, 20:-20] == ~lost).all()
+
+
+def test_a_motion_survives_json_and_adds_up():
+    for nodes in BENT.values():
+        motion = motion_of(nodes, (100, 90))
+        assert restored(json.loads(json.dumps(motion.numbers()))) == motion
+        twice = motion.plus(translation(1.0, -2.0, (100, 90)))
+        ys, xs = slice(3, 50), slice(10, 80)
+        expected = motion.over(ys, xs) + np.array([1.0, -2.0])[:, None, None]
+        np.testing.assert_allclose(twice.over(ys, xs), expected, atol=1e-9)
+
+
+def test_too_small_a_scene_is_not_bent(tmp_path, run):
+    dates = simulated((0.3, 0.2), 8, size=256)
+    for date, name in zip(dates, ("b.tif", "a.tif"), strict=True):
+        write_stack(date, tmp_path / name)
+    done = run("align", "b.tif", "a.tif", "-o", "m.tif", "--registration", "local")
+    assert "cannot be measured" in refused(done)
+    done = run("align", "b.tif", "a.tif", "-o", "m.tif", "--registration", "elastic")
+    assert "translation, affine, local" in refused(done)
+
+
+def test_dates_in_two_projections_are_aligned_on_the_ground(tmp_path):
+    """The shift counts in before's pixels, whatever the CRS of after."""
+    before, after = simulated((1.3, -0.8), 11, size=640)
+    own = before.odc.geobox
+    to, width, height = calculate_default_transform(
+        UTM, "EPSG:4326", 640, 640, *own.boundingbox.bbox
+    )
+    degrees = GeoBox((height, width), to, "EPSG:4326")
+    window = slice(0, height), slice(0, width)
+    values = regrid(lambda ys, xs: after.values[:, ys, xs], (own, degrees), window, "lanczos")
+    there = stack_array(values, degrees, ["B04"])
+    found = shift_between(make_pair(before, there))
+    assert found.is_sure
+    assert (found.rows, found.columns) == pytest.approx((-1.3, 0.8), abs=0.08)
+    assert shift_between(aligned(make_pair(before, there), found)).length < 0.05
+
+
+def test_polygons_and_maps_use_the_motion_that_is_in_the_tags(bent, tmp_path):
+    kind, _, pair = bent
+    for date, name in ((pair.before, "b.tif"), (pair.after, "a.tif")):
+        write_stack(date, tmp_path / name)
+    request = Request(
+        tmp_path / "b.tif", tmp_path / "a.tif", tmp_path / "c.tif", preparation=Preparation(kind)
+    )
+    detect_files(request)
+    with rasterio.open(tmp_path / "c.tif") as file:
+        tags = file.tags()
+    assert tags["SHIFT_KIND"] == kind and tags["REGISTRATION"] == "after moved"
+    assert motion_in(tags).kind == kind

@@ -3,7 +3,7 @@
 import pytest
 
 from s2cd.errors import S2cdError
-from s2cd.networks.spec import FUSIONS_OF, STRIDES, Spec
+from s2cd.networks.spec import FUSIONS_OF, Spec, stride_of
 from s2cd.scenes.bands import BANDS as ALL
 
 torch = pytest.importorskip("torch")
@@ -13,7 +13,7 @@ KINDS = [(a, f) for a, fusions in FUSIONS_OF.items() for f in fusions]
 
 def spec(architecture: str, fusion: str, **changed) -> Spec:
     encoder = {"siamese": "resnet18", "unet-resnet50-fusion": "resnet50"}.get(architecture, "")
-    usual = {"encoder": encoder, "bands": BANDS, "stride": STRIDES.get(architecture, 16)}
+    usual = {"encoder": encoder, "bands": BANDS, "stride": stride_of(architecture)}
     return Spec(architecture, fusion=fusion, **{**usual, **changed})
 
 

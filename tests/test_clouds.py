@@ -10,9 +10,11 @@ import rasterio
 from affine import Affine
 from conftest import ORIGIN, SHARED, UTM
 from odc.geo.geobox import GeoBox
-from scipy.ndimage import binary_dilation
+from pyproj import Transformer
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from s2cd.detection.detect import Request, detect_files
+from s2cd.detection.prepare import Preparation
 from s2cd.errors import S2cdError
 from s2cd.learning.evaluate import evaluate_map
 from s2cd.scenes.bands import BANDS
@@ -33,6 +35,8 @@ SEEN |= {"B8A": 2.055, "B12": 2.085, "B01": 2.314, "B09": 2.586}
 WHITE = {"B01": 0.349, "B02": 0.355, "B04": 0.387, "B05": 0.419, "B08": 0.467, "B8A": 0.507}
 WHITE |= {"B09": 0.233, "B10": 0.006, "B11": 0.496, "B12": 0.401}
 SIZE = 480
+
+ALONE = Preparation(registration="none")
 
 
 def blobs(y, x, middle, radius, seed=3):
@@ -265,7 +269,9 @@ def test_stack_flags_clouds_and_the_change_map_is_255_there(cloudy_folder, tmp_p
         assert float(file.tags()["CLOUD_FRACTION"]) == pytest.approx(
             ((file.read(11) & CLOUD) != 0).mean(), abs=1e-4
         )
-    summary = detect_files(Request(before, after, change, model="cva", align=False))
+    summary = detect_files(
+        Request(before, after, change, model="cva", preparation=Preparation("none"))
+    )
     with rasterio.open(change) as file:
         assert ((file.read(1) == 255) == masked).all()
     assert summary["observed_fraction"] == pytest.approx(1 - masked.mean())
@@ -279,7 +285,7 @@ def test_evaluate_says_what_share_was_observed(cloudy_folder, tmp_path, make_ras
     write_stack(stack, before)
     watch = watch_folder(cloudy_folder, stack, None)
     write_stack(watch.stack, after, later=watch.flags)
-    detect_files(Request(before, after, change, model="cva", align=False))
+    detect_files(Request(before, after, change, model="cva", preparation=ALONE))
     truth = np.zeros((SIZE, SIZE), np.uint8)
     truth[200:] = 1
     scores = evaluate_map(change, make_raster("label.tif", truth))
@@ -306,3 +312,32 @@ def test_the_guess_of_the_sun_needs_no_metadata(ground, caplog):
     shaded = np.nonzero((flags.values & SHADOW) != 0)[0]
     assert shaded.size and shaded.mean() < 340
     assert "shadow" in caplog.text
+
+
+def test_clouds_of_a_mosaic_across_zones_lie_where_each_product_has_them(
+    make_product, tmp_path, run
+):
+    """Overcast in zone 44, clear in zone 43: 78 degrees east parts them."""
+    over = Transformer.from_crs("EPSG:32643", "EPSG:32644", always_xy=True)
+    x, y = over.transform(808000.0, 2600040.0)
+    corner = (round(x / 10) * 10, round(y / 10) * 10)
+    clear = {"B01": 0.12, "B02": 0.09, "B03": 0.08, "B04": 0.06, "B05": 0.1, "B06": 0.2}
+    clear |= {"B07": 0.25, "B08": 0.26, "B8A": 0.28, "B09": 0.1, "B10": 0.001, "B11": 0.15}
+    overcast = WHITE | {"B03": 0.37, "B06": 0.45, "B07": 0.48}
+
+    def stored(spectrum):
+        return {name: round(value * 1e4) + 1000 for name, value in spectrum.items()}
+
+    ground = make_product(stored(clear), size=240, tile="43QHF", corner=(806000, 2600640))
+    cloud = make_product(stored(overcast), tile="44QKF", crs="EPSG:32644", corner=corner)
+    done = run("stack", cloud, ground, "-o", "s.tif", "--clouds")
+    assert done.returncode == 0, done.stderr
+    flags = open_qa(tmp_path / "s.tif").values
+    blue = open_stack(tmp_path / "s.tif", ["B02"], mask=()).values[0]
+    over_there = np.isclose(blue, WHITE["B02"], atol=0.01)
+    assert over_there.sum() == pytest.approx(120 * 120, rel=0.05)
+    # its edge does not move between the bands as a cloud's does, so only what is within counts
+    within = binary_erosion(over_there, iterations=24)
+    assert within.sum() > 4000 and (flags[within] & CLOUD != 0).mean() > 0.95
+    far = (flags != 0) & ~binary_dilation(over_there, iterations=60)
+    assert far.sum() > 5000 and (flags[far] & CLOUD != 0).mean() < 0.05

@@ -146,7 +146,7 @@ def test_gain_and_offset_alone_are_no_change(place):
 
 def test_swapping_dates_gives_the_same_map_without_normalisation(place):
     before, after = open_stack(place.before), open_stack(place.after)
-    detector = Cva(normalize=False)
+    detector = Cva()
     everywhere = slice(0, 300), slice(0, 340)
     maps = []
     for one, other in ((before, after), (after, before)):

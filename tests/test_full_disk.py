@@ -39,27 +39,6 @@ def commands(bands, make_place):
     }
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A disk of its own; gives its folder and a function that sets its size in bytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "s2cd-test", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount here")
-    if done.returncode:
-        pytest.skip("a disk cannot be mounted here")
-
-    def resize(size):
-        size = max(4096, int(size))
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
-
-    yield folder, resize
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def invoke(words, folder):
     names = {"s.tif", "c.tif", "p.tif", "r.png"}
     line = [str(folder / word) if word in names else str(word) for word in words]

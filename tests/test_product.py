@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from affine import Affine
-from conftest import refused
+from conftest import refused, write_jp2
 
 from s2cd.errors import S2cdError
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS
@@ -18,41 +17,10 @@ from s2cd.scenes.decode import BlockCache
 from s2cd.scenes.metadata import offset_by_name, parse_xml, read_product_xml, read_tile_xml
 from s2cd.scenes.mosaic import Wanted, open_date, stack_of
 from s2cd.scenes.product import open_product, product_at
-from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
+from s2cd.scenes.simulate import Sheet, Simulation, write_product
 from s2cd.scenes.stack import open_qa, open_stack
 
 DAY = date(2020, 11, 28)
-
-
-def write_jp2(path, values, sheet, metres):
-    height, width = values.shape
-    transform = Affine(metres, 0, sheet.corner[0], 0, -metres, sheet.corner[1])
-    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": "uint16"}
-    with rasterio.MemoryFile() as memory, rasterio.Env(GDAL_PAM_ENABLED="NO"):
-        with memory.open(**profile, crs=sheet.crs, transform=transform) as target:
-            target.write(values, 1)
-        rasterio.shutil.copy(
-            memory.name, path, driver="JP2OpenJPEG", CODEC="JP2", QUALITY="100", REVERSIBLE="YES"
-        )
-
-
-@pytest.fixture
-def make_product(tmp_path):
-    """Write a product of constant bands, or of DN by band; the metadata is the simulation's."""
-
-    def make(dn=1500, size=120, folder=tmp_path, **sheet):
-        sheet = Sheet(**({"day": DAY, "size": size} | sheet))
-        root = folder / f"{sheet.name}.SAFE"
-        (root / sheet.granule / "IMG_DATA").mkdir(parents=True)
-        for name, band in BANDS.items():
-            side = -(-size * 10 // band.resolution)
-            values = dn.get(name, 1500) if isinstance(dn, dict) else dn
-            values = np.broadcast_to(np.asarray(values, np.uint16), (side, side))
-            write_jp2(root / sheet.band_file(name), np.array(values), sheet, band.resolution)
-        write_metadata(root, sheet)
-        return root
-
-    return make
 
 
 @pytest.fixture(scope="module")

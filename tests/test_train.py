@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import rasterio
-from conftest import refused
+from conftest import learned_by_heart, refused
 
 from s2cd.errors import S2cdError
 from s2cd.learning.chips import Chips
@@ -46,14 +46,25 @@ def rows(folder):
                 for r in csv.DictReader(file)]  # fmt: skip
 
 
+def watched(folder):
+    """What TensorBoard shows of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = EventAccumulator(str(folder), {"images": 0})
+    told.Reload()
+    return told
+
+
 def test_a_run_learns_and_detect_and_evaluate_take_its_checkpoint(run, data, tmp_path):
-    done = run("train", data, "-o", "runs/a", "--epochs", 4, "--no-augment", *TINY, "--json",
+    done = run("train", data, "-o", "runs/a", "--epochs", 4, "--augment", "none", *TINY, "--json",
                "--rate", 0.01)  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     folder = tmp_path / "runs" / "a"
     losses = [float(row["loss"]) for row in rows(folder)]
     assert losses[-1] < 0.8 * losses[0]
+    assert not [word for word in ("Warning", "Lightning", "GPU", "TPU") if word in done.stderr]
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.name[0] != "."] == ["a"]
     for name in ("best.safetensors", "last.ckpt", "config.toml", "card.md", "curves.png"):
         assert (folder / name).stat().st_size > 100
     assert len(list((folder / "predictions").glob("*.png"))) == 4
@@ -91,6 +102,13 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(data, tmp_path):
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
     last = [(tmp_path / n / "best.safetensors").read_bytes() for n in ("cut", "whole")]
     assert last[0] == last[1]
+    told = watched(tmp_path / "whole")
+    scalars = {event.step: event.value for event in told.Scalars("f1")}
+    assert scalars == pytest.approx(
+        {int(r["epoch"]): float(r["f1"]) for r in rows(tmp_path / "cut")}
+    )
+    assert {"loss", "iou", "dice", "precision", "recall", "rate"} <= set(told.Tags()["scalars"])
+    assert [event.step for event in told.Images("windows")] == [1, 2, 3]
 
 
 def test_a_pickle_in_place_of_the_state_is_never_opened(data, tmp_path):
@@ -127,10 +145,15 @@ def test_a_prepared_place_is_used_again_until_a_file_changes(data, tmp_path):
     cache = tmp_path / "cache"
     prepare(place, None, cache)
     (made,) = cache.iterdir()
-    stamp = (made / "meta.json").stat().st_mtime_ns
+    stamps = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     prepare(place, None, cache)
-    assert (made / "meta.json").stat().st_mtime_ns == stamp
+    assert {path.name: path.stat().st_mtime_ns for path in made.iterdir()} == stamps
     place.label.touch()
+    prepare(place, None, cache)
+    (again,) = cache.iterdir()  # a place that is labelled anew is not registered anew
+    assert (made / "dates.bin").stat().st_mtime_ns == stamps["dates.bin"]
+    assert len(list(again.glob("label-*.npy"))) == 2
+    place.after.touch()
     prepare(place, None, cache)
     assert len(list(cache.iterdir())) == 2
 
@@ -199,3 +222,157 @@ def test_losses_fall_towards_the_truth_and_forget_the_unknown(name, classes):
     assert torch.equal(loss(right, mask), loss(other, mask))
     with pytest.raises(S2cdError, match="no loss"):
         make_loss("hinge")
+
+
+def test_a_network_for_keeps_learns_from_all_places_and_keeps_its_last_weights(data, tmp_path):
+    from s2cd.learning import train as module
+    from s2cd.networks.checkpoint import read_spec
+
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=2, size=64, window=128, halo=32, epochs=2,
+                           validation=0.0, threshold=0.3, ema=0.5)  # fmt: skip
+    summary = module.train(data, tmp_path / "all", recipe)
+    assert summary["epoch"] == 2 and "f1" not in summary
+    spec = read_spec(tmp_path / "all" / "best.safetensors")
+    assert spec.threshold == 0.3 and "0001" in spec.trained_on and "0002" in spec.trained_on
+    assert "no place was held apart" in (tmp_path / "all" / "card.md").read_text()
+
+
+def test_dates_that_change_places_keep_their_own_statistics(data, tmp_path):
+    from s2cd.learning.augment import Augmentation
+
+    sample = prepare(find_places(data)[0], None, tmp_path / "cache")
+    plain, swapped = (
+        Chips((sample,), size=64, batch=8, augmentation=Augmentation(turned=False, swapped=s))
+        for s in (False, True)
+    )
+    (one, mask), (other, same) = plain.draw(0, 0), swapped.draw(0, 0)
+    assert np.array_equal(mask, same)
+    turned = [np.array_equal(a, b[::-1]) for a, b in zip(one, other, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(one, other, strict=True)]
+    assert any(turned) and any(kept) and all(np.logical_xor(turned, kept))
+
+
+@pytest.mark.parametrize("name", ["none", "flips", "mild", "strong"])
+def test_windows_are_altered_as_much_as_was_asked(data, tmp_path, name):
+    from s2cd.learning.augment import AUGMENTATIONS
+
+    sample = prepare(find_places(data)[0], None, tmp_path / "cache")
+    plain = Chips((sample,), size=64, batch=16, augmentation=AUGMENTATIONS["none"]).draw(0, 0)[0]
+    seen = Chips((sample,), size=64, batch=16, augmentation=AUGMENTATIONS[name]).draw(0, 0)[0]
+    sums = [np.allclose(a.sum(), b.sum(), rtol=1e-4) for a, b in zip(plain, seen, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(plain, seen, strict=True)]
+    assert all(same) == (name == "none") and all(sums) == (name in ("none", "flips"))
+
+
+def test_an_unknown_augmentation_is_refused(run, data):
+    assert "no augmentation 'wild'" in refused(run("train", data, *TINY, "--augment", "wild"))
+
+
+@pytest.mark.parametrize("name", ["fc-ef", "unet"])
+def test_two_real_windows_are_learned_by_heart(real_windows, tmp_path, name):
+    recipe = {"fc-ef": {"rate": 5e-3, "steps": 150}, "unet": {"steps": 60}}[name]
+    assert learned_by_heart(real_windows, tmp_path / "run", arch=name, **recipe) > 0.95
+
+
+def test_classes_of_change_are_learned_and_any_change_is_scored(data, tmp_path):
+    from s2cd.learning import train as module
+    from s2cd.learning.evaluate import Options, evaluate_data
+    from s2cd.networks.checkpoint import read_spec
+    from s2cd.scenes.mask import CODES_TAG
+
+    for place in find_places(data):
+        with rasterio.open(place.label) as file:
+            mask = file.read(1) // 255
+        mask[:, 88:] *= 2
+        profile = {"width": 176, "height": 160, "count": 1, "dtype": "uint8"}
+        path = place.label.with_name("label.tif")
+        with rasterio.open(path, "w", driver="GTiff", **profile) as file:
+            file.write(mask, 1)
+            file.update_tags(**{CODES_TAG: "0 = no change, 1..2 = class"})
+    classes = tmp_path / "classes.csv"
+    classes.write_text(data.read_text().replace("label.png", "label.tif"))
+    recipe = module.Recipe(arch="fc-ef", batch=4, steps=20, size=64, window=128, halo=32, epochs=2,
+                           rate=0.01)  # fmt: skip
+    summary = module.train(classes, tmp_path / "run", recipe)
+    checkpoint = tmp_path / "run" / "best.safetensors"
+    assert read_spec(checkpoint).classes == 2
+    scores = evaluate_data(classes, str(checkpoint), Options("val", cache=tmp_path / "cache"))
+    assert scores["f1"] == pytest.approx(summary["f1"]) and scores["f1"] > 0.5
+
+
+def test_an_encoder_is_kept_as_it_is_only_where_it_knows_something():
+    from s2cd.learning.recipe import Recipe
+
+    assert not Recipe("unet-resnet50-fusion").frozen
+    assert Recipe("unet-resnet50-fusion", weights="imagenet").frozen
+    assert not Recipe("unet-resnet50-fusion", weights="imagenet", freeze_encoder=False).frozen
+    assert not Recipe("siamese", weights="imagenet").frozen
+
+
+def test_a_run_of_a_version_that_knew_fewer_options_goes_on(data, tmp_path):
+    from s2cd.learning import train as module
+
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=1, size=64, window=128, halo=32, epochs=1)
+    ground = module.Ground("d", tuple(find_places(data)), tmp_path / "cache")
+    module.claim_run(tmp_path / "run", recipe, ground, resume=False)
+    config = tmp_path / "run" / "config.toml"
+    text = config.read_text()
+    assert "mlflow = false" in text
+    config.write_text(text.replace("mlflow = false\n", ""))
+    module.claim_run(tmp_path / "run", recipe, ground, resume=True)
+    config.write_text(text.replace("batch = 2", "batch = 4"))
+    with pytest.raises(S2cdError, match="another recipe"):
+        module.claim_run(tmp_path / "run", recipe, ground, resume=True)
+
+
+def test_mlflow_is_told_of_a_run_and_of_what_follows_when_it_goes_on(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    from s2cd.learning.tracking import track, track_settings, trackers
+
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    picture, folder = np.zeros((8, 8, 3), np.uint8), tmp_path / "run"
+    folder.mkdir()
+    loggers = trackers(folder, True)
+    track_settings(loggers, {"arch": "unet"})
+    track(loggers, {"epoch": 1, "f1": 0.25}, picture)
+    track(trackers(folder, True), {"epoch": 2, "f1": 0.5}, picture)
+    board = loggers[1]
+    (only,) = board.experiment.search_runs([board.experiment_id])
+    assert only.data.metrics == {"f1": 0.5} and only.data.params == {"arch": "unet"}
+    assert (tmp_path / "mlflow.db").exists() and not (tmp_path / "mlruns").exists()
+    assert len(list((tmp_path / "mlflow").rglob("00*.png"))) == 2
+
+
+def test_mlflow_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    import importlib.util
+
+    from s2cd.learning.tracking import trackers
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(S2cdError, match=r"s2cd\[mlflow\]"):
+        trackers(tmp_path, True)
+
+
+def test_the_demo_of_training_makes_places_and_trains_on_them(tmp_path, monkeypatch):
+    from s2cd.cli import demo
+
+    said = []
+    monkeypatch.setattr(demo, "_run", lambda result, *words: said.append(words))
+    demo._learn(tmp_path, 0)
+    places = find_places(tmp_path / "pairs.csv")
+    assert sorted(p.split for p in places) == ["train", "train", "val"]
+    assert [words[0] for words in said] == ["train", "evaluate"]
+    with rasterio.open(places[0].label) as file:
+        assert 0.005 < file.read(1).mean() < 0.3
+
+
+def test_windows_of_data_are_drawn(data, tmp_path):
+    from s2cd.learning.evaluate import Options
+    from s2cd.learning.pictures import draw_samples
+
+    options = Options("all", cache=tmp_path / "cache")
+    assert draw_samples(data, "cva", 4, tmp_path / "r.png", False, options) == 4
+    with rasterio.open(tmp_path / "r.png") as file:
+        assert file.shape == (840, 800)
+    with pytest.raises(S2cdError, match="exists"):
+        draw_samples(data, "cva", 4, tmp_path / "r.png", False, options)

@@ -14,6 +14,7 @@ from s2cd.cli.options import (
     Quiet,
     Verbose,
     print_json,
+    progress,
     say,
     split,
 )
@@ -37,6 +38,24 @@ def evaluate(
     split_name: Annotated[
         str, typer.Option("--split", help="Of DATA: train, val, test, all; test or val by default.")
     ] = "",
+    cross_validate: Annotated[
+        bool,
+        typer.Option(
+            "--cross-validate",
+            help="Of DATA: train by --recipe, each place judged by a network that never saw it.",
+        ),
+    ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A TOML file with options of `s2cd train`.")
+    ] = None,
+    curves: Annotated[
+        Path | None,
+        typer.Option(help="Of DATA: a PNG of precision over recall, and of calibration."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that places are left out by.")] = 4,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Of --cross-validate: the folder of its runs.")
+    ] = Path("runs/cross"),
     prediction: Annotated[Path | None, typer.Option(help="A change map of `s2cd detect`.")] = None,
     label: Annotated[
         Path | None,
@@ -52,11 +71,22 @@ def evaluate(
 
     if (data is None) == (prediction is None) or (label is None) != (prediction is None):
         raise UsageError("Give DATA with --model, or --prediction with --label")
-    if data is not None:
+    if cross_validate and (data is None or model is not None or split_name):
+        raise UsageError("Give --cross-validate with DATA and --recipe alone: it trains its models")
+    if cross_validate and data is not None:
+        from s2cd.learning.crossvalidate import cross_validate as judge
+        from s2cd.learning.crossvalidate import folds_of
+        from s2cd.learning.recipe import Recipe, read_recipe
+
+        how = Recipe() if recipe is None else read_recipe(recipe)
+        with progress("training", quiet) as report:
+            scores = judge(folds_of(data, output.parent / ".prepared", folds), output, how, report)
+    elif data is not None:
         from s2cd.learning.evaluate import Options, evaluate_data
         from s2cd.networks.registry import DEFAULT, Compute
 
-        scores = evaluate_data(data, model or DEFAULT, Options(split_name, Compute(device)))
+        chosen = Options(split_name, Compute(device), curves=curves)
+        scores = evaluate_data(data, model or DEFAULT, chosen)
     elif prediction is not None and label is not None:
         from s2cd.learning.evaluate import evaluate_map
 
@@ -64,9 +94,9 @@ def evaluate(
     if json:
         print_json(scores)
         return
-    for name in ("f1", "iou", "precision", "recall", "kappa"):
+    for name in ("f1", "iou", "precision", "recall", "kappa", "f1_one_pixel"):
         value = scores[name]
-        typer.echo(f"{name:<10} {'undefined' if value is None else f'{value:.4f}'}")
+        typer.echo(f"{name:<12} {'undefined' if value is None else f'{value:.4f}'}")
     if data is not None:
         say(f"{len(scores['scenes'])} places; 95 % interval of F1: {scores['f1_interval']}")
         return
@@ -77,17 +107,31 @@ def evaluate(
 
 
 def plot(
-    before: Annotated[Path, typer.Argument(help="The earlier stack or raster.")],
-    after: Annotated[Path, typer.Argument(help="The later stack or raster.")],
+    before: Annotated[Path, typer.Argument(help="The earlier stack or raster; or DATA alone.")],
+    after: Annotated[Path | None, typer.Argument(help="The later stack or raster.")] = None,
     change: Annotated[Path | None, typer.Argument(help="A change map.")] = None,
     output: Output = Path("results.png"),
     label: Annotated[Path | None, typer.Option(help="A mask of change.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With DATA: a detector by name, or a checkpoint.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="With DATA: windows to draw.")] = 6,
+    split_name: Annotated[str, typer.Option("--split", help="With DATA: as in evaluate.")] = "",
     bands: Bands = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Before, after, truth and prediction side by side, as a PNG."""
+    """Before, after, truth and prediction side by side, as a PNG: of a pair, or of DATA."""
+    if after is None:
+        from s2cd.learning.evaluate import Options
+        from s2cd.learning.pictures import draw_samples
+        from s2cd.networks.registry import DEFAULT
+
+        name, options = model or DEFAULT, Options(split_name)
+        count = draw_samples(before, name, samples, output, overwrite, options)
+        say(f"{output}: {count} windows")
+        return
     from s2cd.results.plot import Panels, write_plot
 
     write_plot(Panels(before, after, change, label, split(bands)), output, overwrite)

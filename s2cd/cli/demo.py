@@ -14,6 +14,11 @@ from s2cd.errors import S2cdError
 GROUP = "6. To begin with"
 _BASELINES = ("05.00", "02.04")
 """Of the two simulated products: one with RADIO_ADD_OFFSET, one from before there was any."""
+_SIDE = 256
+_SPLITS = ("train", "train", "val")
+_TINY = ("--arch", "fc-ef", "--epochs", "5", "--steps", "20", "--batch", "8", "--size", "64",
+         "--rate", "0.004", "--window", "128", "--halo", "32", "--augment", "flips")  # fmt: skip
+"""A network that learns on a simulation in seconds, which no real scene would be enough for."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,6 +30,9 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything is put.")] = Path("demo"),
     size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels at a side.")] = 1024,
     seed: Annotated[int, typer.Option(help="Another seed, another landscape.")] = 0,
+    train: Annotated[
+        bool, typer.Option("--train", help="Instead: train a tiny network on simulated places.")
+    ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,6 +40,10 @@ def demo(
 
     The pair is simulated to be looked at and tested with: its F1 says nothing about real scenes.
     """
+    if train:
+        _claim(folder, {"train": 1, "seed": seed})
+        _learn(folder, seed)
+        return
     _claim(folder, {"size": size, "seed": seed})
     say(f"simulating two dates of {size} x {size} pixels in {folder}")
     products = _simulate(folder, size, seed)
@@ -82,6 +94,34 @@ def _simulate(folder: Path, size: int, seed: int) -> list[Path]:
     if not (folder / "truth.tif").exists():
         write_truth(simulation, folder / "truth.tif")
     return products
+
+
+def _learn(folder: Path, seed: int) -> None:
+    """Labelled places, a network that learns from some of them, and its score on the other."""
+    say(f"simulating {len(_SPLITS)} places of {_SIDE} x {_SIDE} pixels in {folder}")
+    lines = ["name,before,after,label,split"]
+    for number, split in enumerate(_SPLITS):
+        name = f"place{number}"
+        _simulate_place(folder / name, seed * 100 + number)
+        lines.append(f"{name},{name}/before,{name}/after,{name}/truth.tif,{split}")
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    data, run = str(folder / "pairs.csv"), folder / "run"
+    best = str(run / "best.safetensors")
+    _run(run / "card.md", "train", data, "-o", str(run), "--resume", *_TINY)
+    _run(None, "evaluate", data, "--model", best)
+    say(f"how it learned: {run / 'curves.png'}; what it found: {run / 'predictions'}")
+
+
+def _simulate_place(folder: Path, seed: int) -> None:
+    """Both dates as folders of band files, and the truth, unless they are there."""
+    from s2cd.scenes.simulate import Simulation, write_band_files, write_truth
+
+    simulation = Simulation(size=_SIDE, seed=seed)
+    for date, name in enumerate(("before", "after")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        write_band_files(simulation, date, folder / name)
+    if not (folder / "truth.tif").exists():
+        write_truth(simulation, folder / "truth.tif")
 
 
 def _run(result: Path | None, *words: str) -> None:

@@ -13,6 +13,7 @@ from s2cd.cli.options import (
     Output,
     Overwrite,
     Quiet,
+    Registration,
     Scheduler,
     Verbose,
     Workers,
@@ -51,6 +52,14 @@ def detect(
     align: Annotated[
         bool, typer.Option(help="Measure how the dates lie to each other, and correct it.")
     ] = True,
+    registration: Registration = "translation",
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            help="How the later date is brought to the radiometry of the earlier one: none, "
+            "linear or ir-mad; by default as serves the model best."
+        ),
+    ] = None,
     bands: Bands = None,
     block_size: Annotated[int, typer.Option(min=1, help="Pixels a block is high and wide.")] = 1024,
     workers: Workers = None,
@@ -67,6 +76,7 @@ def detect(
 ) -> None:
     """Two dates to a change map: 1 = change, 0 = no change, 255 = not observed."""
     from s2cd.detection.detect import Request, detect_files
+    from s2cd.detection.prepare import Preparation
     from s2cd.detection.schedule import Workers as Threads
     from s2cd.networks.registry import Compute
 
@@ -78,7 +88,7 @@ def detect(
         model,
         Compute(device, precision),
         threshold,
-        align,
+        Preparation(registration if align else "none", normalize),
         split(bands),
         block_size,
         overwrite,

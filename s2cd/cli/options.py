@@ -128,6 +128,13 @@ Device = Annotated[str, typer.Option("--device", help="Where networks run: auto,
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads; all processors by default.")
 ]
+Registration = Annotated[
+    str,
+    typer.Option(
+        help="How the later date is brought onto the earlier one: translation; affine, where scale "
+        "or rotation differ; local, a smooth field."
+    ),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 
 

@@ -13,6 +13,7 @@ from s2cd.cli.options import (
     Output,
     Overwrite,
     Quiet,
+    Registration,
     Verbose,
     print_json,
     say,
@@ -93,6 +94,7 @@ def align(
     before: Annotated[Path, typer.Argument(help="The stack or raster that stays as it is.")],
     after: Annotated[Path, typer.Argument(help="The stack or raster to bring onto it.")],
     output: Output,
+    registration: Registration = "translation",
     bands: Bands = None,
     config: Config = None,
     overwrite: Overwrite = False,
@@ -113,23 +115,25 @@ def align(
     check_writable(output, overwrite)
     chosen = split(bands)
     pair = make_pair(open_stack(before, chosen), open_stack(after, chosen))
-    shift = shift_between(pair)
+    shift = shift_between(pair, registration)
     if shift is None or not shift.is_sure:
         raise S2cdError(
             f"How {after} lies to {before} cannot be measured: too few windows agree. "
             "Choose clearer dates, or a larger area"
         )
-    whole, qa = open_stack(after, chosen, mask=()), open_qa(after)
-    result = registered(whole, pair.geobox, shift)
-    flags = None if qa is None else registered_qa(qa, pair.geobox, shift)
-    said = {"SHIFT_ROWS": f"{shift.rows:.3f}", "SHIFT_COLUMNS": f"{shift.columns:.3f}"}
+    whole, qa = open_stack(after, chosen, mask=()), open_qa(after, chosen)
+    result = registered(whole, pair.geobox, shift.motion)
+    flags = None if qa is None else registered_qa(qa, pair.geobox, shift.motion)
+    said = {"SHIFT_KIND": registration, "SHIFT_ROWS": f"{shift.rows:.3f}"}
+    said["SHIFT_COLUMNS"] = f"{shift.columns:.3f}"
     write_stack(result, output, flags, {**whole.attrs, **said}, overwrite)
     summary = {"output": str(output), "shift_px": round(shift.length, 3)}
     summary |= {"rows": shift.rows, "columns": shift.columns, "windows": shift.windows}
+    summary |= {"registration": registration, "rest_px": round(shift.rest, 3)}
     if json:
         print_json(summary)
         return
     say(
         f"{output}: moved by {shift.rows:+.2f} rows, {shift.columns:+.2f} columns "
-        f"({shift.windows} windows agree)"
+        f"({registration}; {shift.windows} windows agree, {shift.rest:.2f} pixels are left)"
     )

@@ -40,7 +40,19 @@ def train(
         ),
     ] = "unet",
     encoder: Annotated[str, typer.Option(help="Of siamese: of smp or timm; resnet18.")] = "",
-    fusion: Annotated[str, typer.Option(help="concat, diff, concat+diff or attention.")] = "",
+    fusion: Annotated[
+        str, typer.Option(help="concat, diff, concat+diff, diff+sum or attention.")
+    ] = "",
+    depth: Annotated[int, typer.Option(help="Of siamese: stages of its encoder, 3 to 5.")] = 5,
+    detail: Annotated[bool, typer.Option(help="Of siamese: a skip at full resolution.")] = False,
+    weights: Annotated[
+        str,
+        typer.Option(help="To start from: none, imagenet, or a file of torchvision, timm, s2cd."),
+    ] = "none",
+    freeze_encoder: Annotated[
+        bool | None,
+        typer.Option(help="Keep the encoder as it is; usual for unet-resnet50-fusion pretrained."),
+    ] = None,
     loss: Annotated[
         str, typer.Option(help="bce, dice, iou, focal, bce+iou, or such as 0.5*bce+0.5*dice.")
     ] = "bce+iou",
@@ -53,17 +65,26 @@ def train(
     window: Annotated[int, typer.Option(help="Pixels of a window at inference.")] = 512,
     halo: Annotated[int, typer.Option(help="Pixels at its sides that are not used.")] = 64,
     validation: Annotated[
-        float, typer.Option(min=0.01, max=0.9, help="Share of the places for validation.")
+        float, typer.Option(min=0, max=0.9, help="Share of the places for validation; 0: none.")
     ] = 0.2,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Of change; 0: chosen on the validation places.")
+    ] = 0.0,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a better F1.")] = 15,
     ema: Annotated[float, typer.Option(min=0, max=0.9999, help="Averaging of weights.")] = 0.0,
-    freeze_encoder: Annotated[bool, typer.Option(help="Keep the encoder as it is.")] = False,
-    augment: Annotated[bool, typer.Option(help="Alter the windows.")] = True,
+    clip: Annotated[float, typer.Option(min=0, help="Largest norm of the gradient; 0: any.")] = 1.0,
+    augment: Annotated[
+        str, typer.Option(help="How windows are altered: none, flips, mild or strong.")
+    ] = "strong",
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another network.")] = 0,
     bands: Bands = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is native.")] = "fp32",
+    mlflow: Annotated[
+        bool,
+        typer.Option("--mlflow", help="Tell MLflow of it too (extra mlflow): mlflow.db beside."),
+    ] = False,
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -74,14 +95,21 @@ def train(
     from s2cd.learning.places import LAYOUTS
 
     if not data.exists():
-        raise S2cdError(f"{data} is not there. DATA is {LAYOUTS}")
-    from s2cd.learning.train import Recipe
+        raise S2cdError(
+            f"{data} is not there. DATA is {LAYOUTS}. `s2cd demo --train` shows how it works, "
+            "without any"
+        )
+    from s2cd.learning.recipe import Recipe
     from s2cd.learning.train import train as learn
 
     recipe = Recipe(
         arch=arch,
         encoder=encoder,
         fusion=fusion,
+        depth=depth,
+        detail=detail,
+        weights=weights,
+        freeze_encoder=freeze_encoder,
         bands=split(bands) or (),
         loss=loss,
         change_weight=change_weight,
@@ -92,18 +120,21 @@ def train(
         size=size,
         window=window,
         halo=halo,
-        share=validation,
+        validation=validation,
+        threshold=threshold,
         patience=patience,
         ema=ema,
-        freeze=freeze_encoder,
+        clip=clip,
         augment=augment,
         seed=seed,
         device=device,
         precision=precision,
+        mlflow=mlflow,
     )
     with progress("training", quiet) as report:
         summary = learn(data, output, recipe, resume, report)
     if json:
         print_json(summary)
         return
-    say(f"{summary['checkpoint']}: F1 {summary['f1']:.4f} on the validation places")
+    score = f": F1 {summary['f1']:.4f} on the validation places" if "f1" in summary else ""
+    say(f"{summary['checkpoint']}{score}")

@@ -32,12 +32,12 @@ from s2cd.detection.changemap import (
     write_layers,
 )
 from s2cd.detection.journal import Journal, Plan, held_journal
+from s2cd.detection.prepare import Preparation, Prepared, prepared
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.output import check_writable
-from s2cd.scenes.align import LEAST_SHIFT, Shift, aligned, shift_between
 from s2cd.scenes.pair import Pair, make_pair
 from s2cd.scenes.stack import open_stack
 
@@ -59,7 +59,7 @@ class Request:
         model: A detector by name, or a checkpoint by its path.
         compute: What networks compute on.
         threshold: Probabilities from here on are change; the model's own by default.
-        align: Whether to measure how the dates lie to each other, and to correct it.
+        preparation: How the dates are registered and brought to one radiometry.
         bands: Bands to use, or what the bands of rasters without names are.
         block: About how many pixels a block is high and wide.
         overwrite: Whether to replace results that are there.
@@ -73,7 +73,7 @@ class Request:
     model: str = DEFAULT
     compute: Compute = field(default_factory=Compute)
     threshold: float | None = None
-    align: bool = True
+    preparation: Preparation = field(default_factory=Preparation)
     bands: tuple[str, ...] | None = None
     block: int = BLOCK
     overwrite: bool = False
@@ -109,7 +109,7 @@ def detect(
     after: xr.DataArray,
     model: str = DEFAULT,
     threshold: float | None = None,
-    align: bool = True,
+    preparation: Preparation | None = None,
 ) -> xr.DataArray:
     """The change map of two dates, lazy: (y, x), uint8, 0, 1, 255 = not observed.
 
@@ -121,7 +121,8 @@ def detect(
         after: The later date, on any grid that meets the first's.
         model: A detector by name.
         threshold: Probabilities from here on are change; the detector's own by default.
-        align: Whether to measure how the dates lie to each other, and to correct it.
+        preparation: How the dates are registered and brought to one radiometry; as `s2cd detect`
+            does without options by default.
 
     Raises:
         S2cdError: where the dates do not go together, or nothing is valid in both.
@@ -130,10 +131,9 @@ def detect(
     from dask import delayed
 
     detector = find_detector(model)
-    pair = make_pair(before, after, detector.bands)
-    shift = shift_between(pair) if align else None
-    pair = registered(pair, shift) if align else pair
-    cut = _threshold(threshold, detector)
+    wanted = preparation or Preparation()
+    ready = prepared(make_pair(before, after, detector.bands), detector, wanted)
+    pair, cut = ready.pair, _threshold(threshold, detector)
     frozen, lattice = detector.fit(pair), lattice_of(detector)
     size = lattice.block_size()
     rows: list[list[Any]] = []
@@ -144,7 +144,7 @@ def detect(
             rows.append([])
         rows[-1].append(da.from_delayed(task, shape, np.uint8))
     coords: dict[str, Any] = dict(xr_coords(pair.geobox, always_yx=True))
-    tags = _tags(detector, frozen, cut, pair) | _shift_tags(shift)
+    tags = _tags(detector, frozen, cut, ready)
     return xr.DataArray(da.block(rows), dims=("y", "x"), coords=coords, attrs=tags)
 
 
@@ -166,18 +166,23 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     _check_results(request, plan)
     with held_journal(request.change, plan) as journal:
         clock.lap("open")
-        shift = _measured(journal, pair) if request.align else None
-        pair = registered(pair, shift) if request.align else pair
-        clock.lap("align")
+        ready = prepared(pair, detector, request.preparation, journal)
+        pair = ready.pair
+        clock.lap("prepare")
         frozen = _learned(journal, detector, pair)
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
         clock.lap("predict")
-        tags = _tags(detector, frozen, cut, pair) | _shift_tags(shift)
+        tags = _tags(detector, frozen, cut, ready)
         tally = _translate(journal, request, pair, (cut, tags))
         clock.lap("write")
-    moved = {"shift_px": None if shift is None else round(shift.length, 3)}
-    return _summary(request, detector, cut, tally, pair) | moved | {"seconds": clock.seconds}
+    shift = ready.shift
+    done = {
+        "shift_px": None if shift is None else round(shift.length, 3),
+        "normalization": ready.method,
+        "seconds": clock.seconds,
+    }
+    return _summary(request, detector, cut, tally, pair) | done
 
 
 def _classes(
@@ -201,7 +206,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
         "bands": pair.bands,
         "model": [detector.name, detector.sha256, request.compute.precision],
         "threshold": threshold,
-        "align": request.align,
+        "preparation": asdict(request.preparation),
         "results": [path.name for path in request.results],
         "version": __version__,
     }
@@ -229,40 +234,6 @@ def _check_results(request: Request, plan: Plan) -> None:
             raise S2cdError(f"{path} is an input. Name another file as the result")
     if len({path.resolve() for path in request.results}) < len(request.results):
         raise S2cdError("The map and the probabilities need two files. Name another one")
-
-
-def _measured(journal: Journal, pair: Pair) -> Shift | None:
-    """How the dates lie to each other, measured now or before an interruption."""
-    known = journal.recall("shift")
-    if known is None:
-        shift = shift_between(pair)
-        known = {"shift": None if shift is None else asdict(shift)}
-        journal.note("shift", known)
-    return None if known["shift"] is None else Shift(**known["shift"])
-
-
-def registered(pair: Pair, shift: Shift | None) -> Pair:
-    """The pair with `after` moved, where that is needed and the measurement is sure; says which."""
-    if shift is None or not shift.is_sure:
-        logger.warning("how the dates lie to each other could not be measured: left as they are")
-        return pair
-    said = f"after lies {shift.length:.2f} pixels off ({shift.windows} windows agree)"
-    if shift.length <= LEAST_SHIFT:
-        logger.info("%s: left as it is", said)
-        return pair
-    logger.info("%s: moved by %+.2f rows, %+.2f columns", said, shift.rows, shift.columns)
-    return aligned(pair, shift)
-
-
-def _shift_tags(shift: Shift | None) -> dict[str, str]:
-    if shift is None or not shift.is_sure:
-        return {"REGISTRATION": "none" if shift is None else "none: the measurement was unsure"}
-    done = "moved" if shift.length > LEAST_SHIFT else "left as it was"
-    return {
-        "REGISTRATION": f"after {done}",
-        "SHIFT_ROWS": f"{shift.rows:.3f}",
-        "SHIFT_COLUMNS": f"{shift.columns:.3f}",
-    }
 
 
 def _learned(journal: Journal, detector: Detector, pair: Pair) -> Frozen:
@@ -326,10 +297,11 @@ def _translate(
     return tally
 
 
-def _tags(detector: Detector, frozen: Frozen, threshold: float, pair: Pair) -> dict[str, str]:
+def _tags(detector: Detector, frozen: Frozen, threshold: float, ready: Prepared) -> dict[str, str]:
     """What a map says of itself: no clock, host or path, so that equal inputs give equal bytes."""
     from s2cd import __version__
 
+    pair = ready.pair
     tags = {
         "MODEL": detector.name,
         "MODEL_SHA256": detector.sha256 or "none: it has no weights",
@@ -338,6 +310,7 @@ def _tags(detector: Detector, frozen: Frozen, threshold: float, pair: Pair) -> d
         "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
         "FIT": json.dumps(frozen.numbers()),
         "S2CD_VERSION": __version__,
+        **ready.tags(),
     }
     for role, date in (("BEFORE", pair.before), ("AFTER", pair.after)):
         tags[role] = str(date.attrs.get("source", "an array"))

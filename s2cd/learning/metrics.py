@@ -77,10 +77,61 @@ class Confusion:
         }
 
 
+@dataclass(frozen=True)
+class Nearness:
+    """Pixels of change that were found or labelled, and how many have the other within a pixel.
+
+    A third of labelled change lies on an object's border, where a pixel of 10 m is half changed.
+    """
+
+    found: int = 0
+    found_near: int = 0
+    labelled: int = 0
+    labelled_near: int = 0
+
+    def __add__(self, other: "Nearness") -> "Nearness":
+        return Nearness(
+            self.found + other.found,
+            self.found_near + other.found_near,
+            self.labelled + other.labelled,
+            self.labelled_near + other.labelled_near,
+        )
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of the two shares."""
+        if not self.found and not self.labelled:
+            return None
+        precision = self.found_near / max(1, self.found)
+        recall = self.labelled_near / max(1, self.labelled)
+        return _ratio(2 * precision * recall, precision + recall) or 0.0
+
+
+def nearness(predicted: NDArray[np.uint8], label: NDArray[np.uint8]) -> Nearness:
+    """Agreement with one pixel of tolerance, in all eight directions."""
+    known = (predicted != 255) & (label != 255)
+    found, true = (predicted > 0) & known, (label > 0) & known
+    return Nearness(
+        int(found.sum()),
+        int((found & _grown(true)).sum()),
+        int(true.sum()),
+        int((true & _grown(found)).sum()),
+    )
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """With all neighbours of its pixels."""
+    for axis in (0, 1):
+        padded = np.pad(mask, [(1, 1) if a == axis else (0, 0) for a in (0, 1)])
+        n = mask.shape[axis]
+        mask = padded.take(range(n), axis) | mask | padded.take(range(2, n + 2), axis)
+    return mask
+
+
 def confusion(predicted: NDArray[np.uint8], label: NDArray[np.uint8]) -> Confusion:
     """Count pixels; those that are 255 in either (not observed, not labelled) are left out."""
     known = (predicted != 255) & (label != 255)
-    found, true = predicted[known] == 1, label[known] == 1
+    found, true = predicted[known] > 0, label[known] > 0
     tp = int((found & true).sum())
     fp, fn = int(found.sum()) - tp, int(true.sum()) - tp
     return Confusion(tp, fp, fn, int(known.sum()) - tp - fp - fn)

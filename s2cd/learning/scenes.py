@@ -1,20 +1,23 @@
 """Whole places through the frame of `detect`, counted by stored probability."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import STEPS, Lattice, blocks, classify, predict_block
+from s2cd.detection.prepare import normalized
 from s2cd.learning.metrics import Confusion
 from s2cd.learning.prepared import Sample
-from s2cd.networks.detector import Frozen
+from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.inputs import Statistics, network_input
 from s2cd.networks.runtime import probabilities
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from s2cd.networks.spec import Spec
 
 Counts = NDArray[np.int64]
 """Pixels by truth and stored probability: (2, 201)."""
@@ -48,6 +51,12 @@ def stored_map(sample: Sample, frozen: Frozen, lattice: Lattice) -> NDArray[np.u
     return result
 
 
+def scene_map(spec: "Spec", network: "nn.Module", sample: Sample) -> NDArray[np.uint8]:
+    """Stored probabilities of a whole place, by a network in memory: (y, x)."""
+    frozen = Live(network, sample.statistics)
+    return stored_map(sample, frozen, Lattice(spec.window, spec.halo))
+
+
 def counts_of(stored: NDArray[np.uint8], label: NDArray[np.uint8]) -> Counts:
     """Pixels by truth and stored probability; what is unknown in either is left out."""
     known = (stored != 255) & (label != 255)
@@ -67,3 +76,8 @@ def best_threshold(counts: Counts) -> float:
     steps = [step / STEPS for step in range(1, STEPS + 1)]
     scores = [confusion_at(counts, step).f1 or 0.0 for step in steps]
     return steps[int(np.argmax(scores))] if max(scores) > 0 else 0.5
+
+
+def lit_for(detector: Detector, sample: Sample) -> Sample:
+    """A place in the radiometry in which `detect` would show it to a detector."""
+    return replace(sample, pair=normalized(sample.pair, detector.normalization))

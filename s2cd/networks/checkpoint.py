@@ -49,6 +49,15 @@ def read_spec(path: Path) -> Spec:
         raise S2cdError(f"{path}: {e}") from e
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file holds a network of s2cd, and not the weights of an encoder alone."""
+    try:
+        read_spec(path)
+    except S2cdError:
+        return False
+    return True
+
+
 def load_network(path: Path) -> "nn.Module":
     """The network of a checkpoint, in evaluation mode, with every weight in its place.
 

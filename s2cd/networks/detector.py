@@ -43,6 +43,8 @@ class Detector(Protocol):
         halo: Pixels at each side of a window whose score is not to be used.
         threshold: Scores from here on are change.
         calibrated: Whether a score is a probability.
+        normalization: To what radiometry `after` is brought first, of `radiometry.METHODS`;
+            ``none`` where a gain and an offset of a band change nothing, or were learned.
     """
 
     @property
@@ -59,6 +61,8 @@ class Detector(Protocol):
     def threshold(self) -> float: ...  # noqa: D102
     @property
     def calibrated(self) -> bool: ...  # noqa: D102
+    @property
+    def normalization(self) -> str: ...  # noqa: D102
 
     def fit(self, pair: Pair) -> Frozen:
         """Learn what must be known of this pair first."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_PARTS = {"diff": 1, "concat": 2, "concat+diff": 3, "attention": 2}
+_PARTS = {"diff": 1, "concat": 2, "concat+diff": 3, "diff+sum": 2, "attention": 2}
 """Channels after the fusion, as a multiple of those of one date."""
 _MOST_KEYS = 32
 
@@ -13,6 +13,7 @@ class Fusion(nn.Module):
     """Fuses features (n, channel, height, width) of both dates into ``channels`` of them.
 
     ``diff``: their absolute difference; ``concat``: both; ``concat+diff``: all three;
+    ``diff+sum``: their absolute difference and their sum, blind to the order of the dates;
     ``attention``: what each date holds beyond the other, once the other was searched for it.
     """
 
@@ -33,6 +34,8 @@ class Fusion(nn.Module):
                 ],
                 dim=1,
             )
+        if self.kind == "diff+sum":
+            return torch.cat([torch.abs(before - after), before + after], dim=1)
         difference = [torch.abs(before - after)] if self.kind.endswith("diff") else []
         both = [] if self.kind == "diff" else [before, after]
         return torch.cat([*both, *difference], dim=1)

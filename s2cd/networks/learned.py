@@ -78,6 +78,11 @@ class Network:
         """Whether a score is a probability."""
         return self.spec.calibrated
 
+    @property
+    def normalization(self) -> str:
+        """The network was trained on its dates as they are, or is normalised by its spec."""
+        return "none"
+
     def fit(self, pair: Pair) -> FrozenNetwork:
         """Learn the statistics of each date and band, where the network is normalised by them.
 

@@ -14,7 +14,7 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 @cache
 def import_smp() -> Any:
     """`segmentation_models_pytorch`, whatever build of torchvision is beside it."""
-    _define_operators()
+    mend_torchvision()
     import segmentation_models_pytorch
 
     return segmentation_models_pytorch
@@ -24,7 +24,9 @@ _LIBRARIES: list[Any] = []
 """torch forgets the schemas of a library that nobody holds."""
 
 
-def _define_operators() -> None:
+@cache
+def mend_torchvision() -> None:
+    """Make torchvision fit to be imported, by whatever imports it."""
     import sys
 
     import torch

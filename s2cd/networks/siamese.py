@@ -9,9 +9,14 @@ from s2cd.errors import S2cdError
 from s2cd.networks.fusion import Fusion
 from s2cd.networks.shim import import_smp
 from s2cd.networks.spec import Spec
+from s2cd.networks.unet import convolutions
 
 _DECODER = (256, 128, 64, 32, 16)
 """Channels of the decoder, from coarse to fine: those of smp's Unet."""
+_DETAIL = 16
+"""Channels of the skip at full resolution."""
+ALIASES = {"efficientnet-lite0": "tf_efficientnet_lite0"}
+"""Encoders that are known by another name than timm's."""
 
 
 class SiameseUnet(nn.Module):
@@ -26,40 +31,51 @@ class SiameseUnet(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         smp = import_smp()
-        self.encoder = make_encoder(spec.encoder, len(spec.bands))
-        levels = [Fusion(spec.fusion, channels) for channels in self.encoder.out_channels]
+        self.encoder = make_encoder(spec.encoder, len(spec.bands), spec.depth)
+        channels = list(self.encoder.out_channels)
+        channels[0] = _DETAIL if spec.detail else channels[0]
+        levels = [Fusion(spec.fusion, n) for n in channels]
         self.fusions = nn.ModuleList(levels)
+        self.detail = convolutions(len(spec.bands), _DETAIL, times=1) if spec.detail else None
+        widths = _DECODER[-spec.depth :]
+        skips = [level.channels for level in levels]
         self.decoder = smp.decoders.unet.decoder.UnetDecoder(
-            encoder_channels=[level.channels for level in levels],
-            decoder_channels=_DECODER,
-            n_blocks=5,
+            encoder_channels=[0, *skips] if spec.detail else skips,
+            decoder_channels=widths,
+            n_blocks=spec.depth,
         )
-        self.head = nn.Conv2d(_DECODER[-1], spec.outputs, kernel_size=3, padding=1)
+        self.head = nn.Conv2d(widths[-1], spec.outputs, kernel_size=3, padding=1)
 
     def forward(self, dates: Tensor) -> Tensor:
         """Logits of change."""
         n = len(dates)
-        features = self.encoder(torch.cat([dates[:, 0], dates[:, 1]]))
-        fused = [features[0][:n]]  # the decoder has no use for the dates themselves
+        images = torch.cat([dates[:, 0], dates[:, 1]])
+        features = self.encoder(images)
+        fused = [images[:n]]  # the decoder takes its size only
+        if self.detail is not None:
+            features[0] = self.detail(images)
+            fused.append(self.fusions[0](features[0][:n], features[0][n:]))
         for fusion, level in zip(self.fusions[1:], features[1:], strict=True):
             fused.append(fusion(level[:n], level[n:]))
         logits: Tensor = self.head(self.decoder(fused))
         return logits
 
 
-def make_encoder(name: str, bands: int) -> Any:
+def make_encoder(name: str, bands: int, depth: int = 5) -> Any:
     """An encoder with random weights, of segmentation_models_pytorch or, by timm's name, of timm.
+
+    What lies beyond ``depth`` stages is cut off, where the library would keep it.
 
     Raises:
         S2cdError: where neither has it, or it gives no features at several scales.
     """
     encoders = import_smp().encoders
-    known = {"in_channels": bands, "depth": 5, "weights": None}
+    known = {"in_channels": bands, "depth": depth, "weights": None}
     if name in encoders.get_encoder_names():
-        return encoders.get_encoder(name, **known)
+        return _cut(encoders.get_encoder(name, **known), depth)
     import timm
 
-    own = name.removeprefix("tu-")
+    own = ALIASES.get(name, name).removeprefix("tu-")
     if own not in timm.list_models():
         raise S2cdError(
             f"There is no encoder {name[:40]!r}. Name one of segmentation_models_pytorch's or "
@@ -67,8 +83,19 @@ def make_encoder(name: str, bands: int) -> Any:
         )
     free = {"strict_img_size": False} if own.startswith("swin") else {}
     try:
-        return encoders.get_encoder(f"tu-{own}", **known, **free)
+        return _cut(encoders.get_encoder(f"tu-{own}", **known, **free), depth)
     except (RuntimeError, AttributeError, TypeError, AssertionError, KeyError) as e:
         raise S2cdError(
             f"timm's {own} gives no features at several scales. Name another, such as resnet18"
         ) from e
+
+
+def _cut(encoder: Any, depth: int) -> Any:
+    """Without the stages that nobody asked for, which would be computed or stored in vain."""
+    stages = getattr(getattr(encoder, "model", None), "_stage_out_idx", None)
+    if stages is not None:
+        encoder.model.blocks = encoder.model.blocks[: max(stages)]
+    for number in range(depth, 5):
+        if hasattr(encoder, f"layer{number}"):
+            delattr(encoder, f"layer{number}")
+    return encoder

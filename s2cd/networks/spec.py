@@ -9,7 +9,7 @@ from s2cd.errors import S2cdError
 from s2cd.scenes.bands import BANDS
 
 FUSIONS_OF = {
-    "siamese": ("diff", "concat", "concat+diff", "attention"),
+    "siamese": ("diff", "concat", "concat+diff", "diff+sum", "attention"),
     "unet": ("concat", "diff"),
     "unet-resnet50-fusion": ("concat",),
     "fc-ef": ("concat",),
@@ -19,13 +19,18 @@ FUSIONS_OF = {
 """How each architecture can bring the dates together, the usual way first."""
 ENCODERS_OF = {"siamese": "resnet18", "unet-resnet50-fusion": "resnet50"}
 """The usual encoder of the architectures that have one; the others' name is empty."""
-STRIDES = {"siamese": 32}
-"""Product of an architecture's poolings, where it is not 16."""
+_LEAST_DEPTH, _MOST_DEPTH = 3, 5
+"""Stages of an encoder; each halves the size."""
 ARCHITECTURES = tuple(FUSIONS_OF)
-FUSIONS = ("diff", "concat", "concat+diff", "attention")
+FUSIONS = ("diff", "concat", "concat+diff", "diff+sum", "attention")
 NORMALIZATIONS = ("zscore", "reflectance")
 _MOST_WINDOW = 4096
 _MOST_CLASSES = 100
+
+
+def stride_of(architecture: str, depth: int = _MOST_DEPTH) -> int:
+    """Product of an architecture's poolings."""
+    return 2**depth if architecture == "siamese" else 16
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Spec:
         calibrated: Whether its probabilities were calibrated.
         trained_on: What it has seen, in words; empty for random weights.
         classes: Kinds of change it tells apart; 1 where it tells change from none.
+        depth: Stages of the encoder of ``siamese`` that are used, each half as large.
+        detail: Whether ``siamese`` also has a skip at full resolution.
     """
 
     architecture: str
@@ -61,6 +68,8 @@ class Spec:
     calibrated: bool = False
     trained_on: str = ""
     classes: int = 1
+    depth: int = _MOST_DEPTH
+    detail: bool = False
 
     @property
     def outputs(self) -> int:
@@ -85,18 +94,21 @@ class Spec:
                 f"{', '.join(FUSIONS_OF[self.architecture])}"
             )
         self._check_encoder()
+        self._check_sizes()
         if not self.bands or len(set(self.bands)) < len(self.bands) or set(self.bands) - set(BANDS):
             raise S2cdError("A network's bands are no list of Sentinel-2 bands. Train it anew")
+        if not 1 <= self.classes <= _MOST_CLASSES:
+            raise S2cdError(f"A network of {self.classes} classes makes no sense. Name 1 to 100")
+        if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
+            raise S2cdError("A network's threshold is not within 0..1. Train it anew")
+
+    def _check_sizes(self) -> None:
         core = self.window - 2 * self.halo
         sizes = (self.stride, core, self.halo, self.window)
         if min(self.stride, core) < 1 or self.halo < 0 or self.window > _MOST_WINDOW:
             raise S2cdError(f"A network's stride, core, halo and window {sizes} make no sense")
         if self.window % self.stride or core % self.stride:
             raise S2cdError(f"A network's window and core {sizes} are no multiples of its stride")
-        if not 1 <= self.classes <= _MOST_CLASSES:
-            raise S2cdError(f"A network of {self.classes} classes makes no sense. Name 1 to 100")
-        if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
-            raise S2cdError("A network's threshold is not within 0..1. Train it anew")
 
     def _check_encoder(self) -> None:
         usual = ENCODERS_OF.get(self.architecture, "")
@@ -104,6 +116,12 @@ class Spec:
         if fixed and self.encoder != usual:
             raise S2cdError(
                 f"{self.architecture} takes no encoder of choice. Leave it out, or choose siamese"
+            )
+        if not _LEAST_DEPTH <= self.depth <= _MOST_DEPTH:
+            raise S2cdError(f"An encoder of {self.depth} stages makes no sense. Name 3 to 5")
+        if fixed and (self.depth != _MOST_DEPTH or self.detail):
+            raise S2cdError(
+                f"{self.architecture} takes no depth or detail. Leave them out, or choose siamese"
             )
 
     def to_json(self) -> str:
@@ -137,14 +155,17 @@ _TYPES: dict[str, Any] = {
     "threshold": (int, float),
     "calibrated": bool,
     "classes": int,
+    "depth": int,
+    "detail": bool,
 }
+_LATER = {"classes", "depth", "detail"}
+"""Fields that older checkpoints lack: they mean what is usual."""
 
 
 def _checked(values: Any) -> dict[str, Any]:
     """The fields of a spec, each of its type."""
     known = {field.name for field in fields(Spec)}
-    later = {"classes"}  # checkpoints from before it was there have one class
-    if not isinstance(values, dict) or not known - later <= set(values) <= known:
+    if not isinstance(values, dict) or not known - _LATER <= set(values) <= known:
         strange = sorted(set(values) ^ known) if isinstance(values, dict) else ["its kind"]
         raise S2cdError(
             f"The checkpoint's spec differs in {', '.join(map(str, strange))[:80]}. "

@@ -1,13 +1,14 @@
 """The two dates of a map, as they lay when it was made."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
+from s2cd.detection.prepare import motion_in
 from s2cd.errors import S2cdError
-from s2cd.scenes.align import Shift, aligned
 from s2cd.scenes.pair import Pair, make_pair
 from s2cd.scenes.stack import open_stack
 
@@ -46,10 +47,8 @@ def dates_of_map(
 
 def as_the_map_lay(pair: Pair, tags: dict[str, str]) -> Pair:
     """The pair with `after` moved as a map's tags say that it was."""
-    if tags.get("REGISTRATION") != "after moved":
-        return pair
-    shift = Shift(float(tags["SHIFT_ROWS"]), float(tags["SHIFT_COLUMNS"]), 0, 0.0, 0.0)
-    return aligned(pair, shift)
+    motion = motion_in(tags)
+    return pair if motion is None else replace(pair, motion=motion)
 
 
 def sensed(tags: dict[str, str], role: str) -> str | None:

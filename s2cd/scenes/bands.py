@@ -41,6 +41,9 @@ BANDS = {band.name: band for band in _TABLE}
 DEFAULT_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 """The 10 m and 20 m bands, in the order of wavelength: what a stack holds by default."""
 
+CLOUD_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
+"""What clouds are looked for in: the bands of s2cloudless, in its order."""
+
 RGB = ("B04", "B03", "B02")
 """The bands of a picture, in the order red, green, blue."""
 

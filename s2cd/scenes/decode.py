@@ -148,12 +148,48 @@ def open_band(source: str, said: str, container: Path, expected: GeoBox) -> Band
 
     try:
         with decoding(), rasterio.open(source) as file:
-            _check(file, said, expected)
+            _check_kind(file, said, (1, "uint16"))
+            _check_place(file, said, expected)
             block = file.block_shapes[0]
     except (RasterioError, OSError, ValueError) as e:
         raise _damaged(said, e) from e
     status = container.stat()
     return BandFile(source, said, expected, block, (status.st_size, status.st_mtime_ns))
+
+
+def open_mask(source: str, said: str, container: Path, expected: GeoBox) -> BandFile:
+    """A raster of eight layers of quality flags, once it is seen to lie on a band's grid.
+
+    Raises:
+        S2cdError: as `open_band`.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        with decoding(), rasterio.open(source) as file:
+            _check_kind(file, said, (8, "uint8"))
+            _check_place(file, said, expected)
+            block = file.block_shapes[0]
+    except (RasterioError, OSError, ValueError) as e:
+        raise _damaged(said, e) from e
+    status = container.stat()
+    return BandFile(source, said, expected, block, (status.st_size, status.st_mtime_ns))
+
+
+def mask_handle(band: BandFile, layers: tuple[int, ...], window: tuple[slice, slice]) -> Any:
+    """Some layers of a mask (layer, rows, columns) in a window.
+
+    Raises:
+        S2cdError: where it is damaged.
+    """
+    from rasterio.errors import RasterioError
+
+    try:
+        with decoding():
+            return _handle(band).read(list(layers), window=window)
+    except (RasterioError, MemoryError) as e:
+        raise _damaged(band.said, e) from e
 
 
 def decoding() -> Any:
@@ -169,16 +205,22 @@ def decoding() -> Any:
     )
 
 
-def _check(file: Any, said: str, expected: GeoBox) -> None:
+def _check_kind(file: Any, said: str, kind: tuple[int, str]) -> None:
+    if (file.count, file.dtypes[0]) != kind:
+        raise S2cdError(
+            f"{said} holds {file.count} x {file.dtypes[0]}, not "
+            f"{'one band' if kind[0] == 1 else f'{kind[0]} layers'} of {kind[1]}. Fetch it again"
+        )
+    if file.block_shapes[0][0] * file.block_shapes[0][1] > _LARGEST_BLOCK:
+        raise S2cdError(f"{said} is one block, larger than can be held. Fetch the product again")
+
+
+def _check_place(file: Any, said: str, expected: GeoBox) -> None:
     height, width = expected.shape
     if (file.height, file.width) != (height, width):
         raise S2cdError(
             f"{said} has {file.width} x {file.height} pixels, and MTD_TL.xml says {width} x "
             f"{height}. Fetch the product again"
-        )
-    if file.count != 1 or file.dtypes[0] != "uint16":
-        raise S2cdError(
-            f"{said} holds {file.count} x {file.dtypes[0]}, not one band of uint16. Fetch it again"
         )
     epsg = file.crs.to_epsg() if file.crs else None
     apart = max(abs(a - b) for a, b in zip(file.transform[:6], expected.affine[:6], strict=True))
@@ -188,8 +230,6 @@ def _check(file: Any, said: str, expected: GeoBox) -> None:
             f"{file.transform.f:g}) than MTD_TL.xml says (EPSG:{expected.crs.epsg}, corner "
             f"{expected.affine.c:g} {expected.affine.f:g}). Fetch the product again"
         )
-    if file.block_shapes[0][0] * file.block_shapes[0][1] > _LARGEST_BLOCK:
-        raise S2cdError(f"{said} is one block, larger than can be held. Fetch the product again")
 
 
 def _handle(band: BandFile) -> Any:

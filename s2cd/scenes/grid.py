@@ -87,7 +87,7 @@ def _pixels_within_one(source: GeoBox, target: GeoBox) -> float:
     """The most pixels of ``source`` that a pixel of ``target`` covers, at 25 places."""
     height, width = target.shape
     at_y, at_x = (a.ravel() for a in np.mgrid[0 : height - 1 : 5j, 0 : width - 1 : 5j])
-    corners = [_pixels(source, target, at_x + x, at_y + y) for x, y in ((0, 0), (1, 0), (0, 1))]
+    corners = [pixels_in(source, target, at_x + x, at_y + y) for x, y in ((0, 0), (1, 0), (0, 1))]
     with np.errstate(invalid="ignore", over="ignore"):
         (ax, ay), (bx, by) = (
             (corner[0] - corners[0][0], corner[1] - corners[0][1]) for corner in corners[1:]
@@ -104,7 +104,7 @@ def source_window(
     columns = np.linspace(xs.start, xs.stop, 9)
     rows = np.linspace(ys.start, ys.stop, 9)
     at_x, at_y = (a.ravel() for a in np.meshgrid(columns, rows))
-    column, row = _pixels(source, target, at_x, at_y)
+    column, row = pixels_in(source, target, at_x, at_y)
     seen = np.isfinite(column) & np.isfinite(row)
     if not seen.any():
         return slice(0, 0), slice(0, 0)
@@ -143,14 +143,10 @@ def regrid(
     return result
 
 
-def resample_from(
-    values: NDArray[np.float32],
-    origin: tuple[slice, slice],
-    grids: tuple[GeoBox, GeoBox],
-    window: tuple[slice, slice],
-    resampling: str = "cubic",
-) -> NDArray[np.float32]:
-    """As `regrid`, from source pixels in hand that lie at ``origin``; what is beyond is no data."""
+def reader_of(
+    values: NDArray[np.float32], origin: tuple[slice, slice]
+) -> Callable[[slice, slice], NDArray[np.float32]]:
+    """What `regrid` reads from, of pixels in hand that lie at ``origin``; beyond is no data."""
 
     def cut(ys: slice, xs: slice) -> NDArray[np.float32]:
         shape = (len(values), ys.stop - ys.start, xs.stop - xs.start)
@@ -158,7 +154,7 @@ def resample_from(
         paste(values, origin, result, (ys, xs))
         return result
 
-    return regrid(cut, grids, window, resampling)
+    return cut
 
 
 def parallel_axes(
@@ -262,10 +258,10 @@ def ground_extent(geobox: GeoBox) -> str:
     return f"W {west:.4f} S {south:.4f} E {east:.4f} N {north:.4f}"
 
 
-def _pixels(
+def pixels_in(
     source: GeoBox, target: GeoBox, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[Any, Any]:
-    """Pixel coordinates in ``source`` of pixel coordinates in ``target``."""
+    """Pixel coordinates (x, y) in ``source`` of pixel coordinates in ``target``."""
     east, north = target.affine * (x, y)
     if source.crs != target.crs:
         east, north = target.crs.transformer_to_crs(source.crs)(east, north)

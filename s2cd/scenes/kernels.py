@@ -3,7 +3,7 @@
 The value of a pixel depends on its place alone, never on the window that asked for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-_STRIP = 64
+_STRIP = 256
 """Target rows made at once: what they need of one band stays in the processor's cache."""
+_PART = (64, 256)
+"""Rows and columns made at once where some data are missing: few pixels without need for it then
+take the slower way."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,37 @@ def interpolate(values: Array, origin: tuple[slice, slice], axes: tuple[Axis, Ax
     """
     rows, columns = axes
     result = np.empty((len(values), len(rows.taps), len(columns.taps)), np.float32)
-    for top in range(0, len(rows.taps), _STRIP):
-        some = slice(top, top + _STRIP)
-        part = rows.part(some)
-        first = int(np.clip(part.taps.min(), origin[0].start, origin[0].stop))
-        strip = slice(first, int(np.clip(part.taps.max() + 1, first, origin[0].stop)))
+    for ys, part, strip in _parts(rows, origin[0], _STRIP):
         held = slice(strip.start - origin[0].start, strip.stop - origin[0].start)
         for band in range(len(values)):
-            source = values[band : band + 1, held]
-            result[band, some] = _strip(source, (strip, origin[1]), (part, columns))[0]
+            result[band, ys] = _band(values[band, held], (strip, origin[1]), (part, columns))
     return result
+
+
+def _band(values: Array, origin: tuple[slice, slice], axes: tuple[Axis, Axis]) -> Array:
+    """One band: at once where there are data everywhere, else in parts."""
+    inside = all(_inside(a, o) for a, o in zip(axes, origin, strict=True))
+    if inside and np.isfinite(values).all():
+        return _along(_along(values, axes[0], origin[0], -2), axes[1], origin[1], -1)
+    result = np.empty((len(axes[0].taps), len(axes[1].taps)), np.float32)
+    for ys, row_part, rows in _parts(axes[0], origin[0], _PART[0]):
+        for xs, column_part, columns in _parts(axes[1], origin[1], _PART[1]):
+            held = tuple(
+                slice(side.start - at.start, side.stop - at.start)
+                for side, at in zip((rows, columns), origin, strict=True)
+            )
+            source = values[None, held[0], held[1]]
+            result[ys, xs] = _strip(source, (rows, columns), (row_part, column_part))[0]
+    return result
+
+
+def _parts(a: Axis, origin: slice, size: int) -> Iterator[tuple[slice, Axis, slice]]:
+    """An axis in parts of some target pixels, each with the source pixels that it needs."""
+    for start in range(0, len(a.taps), size):
+        some = slice(start, start + size)
+        part = a.part(some)
+        first = int(np.clip(part.taps.min(), origin.start, origin.stop))
+        yield some, part, slice(first, int(np.clip(part.taps.max() + 1, first, origin.stop)))
 
 
 def _strip(values: Array, origin: tuple[slice, slice], axes: tuple[Axis, Axis]) -> Array:

@@ -16,28 +16,52 @@ logger = logging.getLogger(__name__)
 
 UNLABELLED = 255
 """Stored where nobody said whether it changed."""
+CODES_TAG = "LABEL_CODES"
+"""The tag of masks made here: 0 = no change, 1..n = class, 255 = not labelled, and nothing else."""
 
 
-def read_label(path: Path, like: GeoBox) -> NDArray[np.uint8]:
+def read_label(path: Path, like: GeoBox, classes: bool = False) -> NDArray[np.uint8]:
     """A mask of change on the grid ``like``: (height, width), 1 = change, 0 = none, 255 = unknown.
 
-    Understands 0/1, 1/2 (OSCD) and 0/255 (pictures, with or without colour and alpha), and a
-    declared no-data value. Without a CRS it must have the size of ``like``, pixel for pixel; with
-    one it is brought there by nearest neighbour.
+    Understands 0/1, 1/2 (OSCD) and 0/255 (pictures, with or without colour and alpha), a
+    declared no-data value, and the masks of `s2cd label` and `s2cd tile`, which say what they
+    hold. Without a CRS it must have the size of ``like``, pixel for pixel; with one it is brought
+    there by nearest neighbour.
+
+    Args:
+        path: The mask.
+        like: The grid to bring it to.
+        classes: Whether the classes 1..n of a mask that has several are kept apart.
 
     Raises:
         S2cdError: where the mask cannot be read, understood or placed.
     """
-    values, geobox, nodata = _read(path)
-    mask, assumed = _decode(values, nodata, path)
-    logger.info("%s: assumed: %s", path.name, assumed)
+    values, geobox, nodata, said = _read(path)
+    if said:
+        mask = _checked(values, path)
+    else:
+        mask, assumed = _decode(values, nodata, path)
+        logger.info("%s: assumed: %s", path.name, assumed)
+    if not classes:
+        mask[(mask > 1) & (mask != UNLABELLED)] = 1
     return _placed(mask, geobox, like, path)
 
 
-def _read(path: Path) -> tuple[NDArray[np.generic], GeoBox, float | None]:
+def _read(path: Path) -> tuple[NDArray[np.generic], GeoBox, float | None, bool]:
     with reading(path) as source:
-        colours = list(range(1, min(source.count, 3) + 1)) if source.count >= 3 else [1]
-        return source.read(colours).max(axis=0), grid_of(source, path), source.nodata
+        said = CODES_TAG in source.tags() and source.count == 1
+        if source.count < 3:
+            values = source.read(1)
+        else:
+            values = source.read([1, 2, 3]).max(axis=0)
+        return values, grid_of(source, path), source.nodata, said
+
+
+def _checked(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+    """A mask that says that it was made here."""
+    if values.dtype != np.uint8:
+        raise S2cdError(f"{path} says that it is a mask of s2cd, but holds {values.dtype}")
+    return values.astype(np.uint8)
 
 
 def _decode(

@@ -17,6 +17,7 @@ from s2cd.errors import NoOverlapError, S2cdError
 from s2cd.scenes.aoi import NEAR, Aoi, Box, box_in, common, said_box
 from s2cd.scenes.bands import DEFAULT_BANDS, band_names
 from s2cd.scenes.decode import BandFile, Dn
+from s2cd.scenes.defects import Defects, defects_of
 from s2cd.scenes.grid import ground_extent, regrid, source_window, whole_offset
 from s2cd.scenes.product import NODATA, SATURATED, Product, newest, open_product
 from s2cd.scenes.reader import span
@@ -55,6 +56,7 @@ class Layer:
     files: tuple[tuple[str, BandFile], ...]
     geobox: GeoBox
     resampling: str
+    defects: Defects
 
     def meets(self, window: Window) -> bool:
         """Whether the product reaches into a window."""
@@ -73,7 +75,7 @@ class Layer:
         return result
 
     def flags(self, window: Window) -> NDArray[np.uint16]:
-        """QA (rows, columns): observed where any band has data, saturated where any band is."""
+        """QA (rows, columns): observed where any band has data; saturated, defective if any is."""
         observed, saturated = (np.zeros(_lengths(window), bool) for _ in range(2))
         covered = self._covers(window)
         for _, file in self.files:
@@ -86,6 +88,8 @@ class Layer:
             observed |= kinds > 0
             saturated |= kinds > 1
         flags: NDArray[np.uint16] = observed * _bit("observed") | saturated * _bit("saturated")
+        if self.defects:
+            flags |= (self.defects.over(self.geobox, window) & observed) * _bit("defective")
         return flags
 
     def _keep_saturated(self, file: BandFile, window: Window, values: NDArray[np.float32]) -> None:
@@ -131,27 +135,27 @@ class Mosaic:
 
     def reflectance(self, window: Window, bands: Sequence[int]) -> NDArray[np.float32]:
         """(band, rows, columns), NaN = no data."""
+        if len(self.layers) == 1:
+            return self.layers[0].reflectance(window, bands)
         values = np.full((len(bands), *_lengths(window)), np.nan, np.float32)
         for layer, mine in self._shares(window):
-            if len(self.layers) == 1:
-                return layer.reflectance(window, bands)
             np.copyto(values, layer.reflectance(window, bands), where=mine > 0)
         return values
 
     def flags(self, window: Window) -> NDArray[np.uint16]:
         """QA (rows, columns)."""
+        if len(self.layers) == 1:
+            return self.layers[0].flags(window)
         flags = np.zeros(_lengths(window), np.uint16)
-        for layer, mine in self._shares(window):
-            flags |= layer.flags(window) if len(self.layers) == 1 else mine
+        for _, mine in self._shares(window):
+            flags |= mine
         return flags
 
     def _shares(self, window: Window) -> Any:
         """The layers that meet a window, each with its flags where no earlier one has data."""
         free = np.ones(_lengths(window), bool)
         for layer in self.layers:
-            if len(self.layers) == 1:
-                yield layer, free
-            elif layer.meets(window) and free.any():
+            if layer.meets(window) and free.any():
                 mine = layer.flags(window) * free
                 free &= mine == 0
                 yield layer, mine
@@ -217,7 +221,7 @@ def open_date(paths: Sequence[Path], wanted: Wanted) -> tuple[list[Product], Geo
         )
     if wanted.aoi is not None:
         products = _within(products, wanted.aoi)
-    return products, _grid(products, wanted.aoi)
+    return products, joint_grid([product.geobox for product in products], wanted.aoi)
 
 
 def stack_of(
@@ -235,7 +239,7 @@ def stack_of(
 
     Returns:
         Reflectance (band, y, x), float32, NaN = no data, with tags as attributes; and bit flags
-        (y, x), uint16, of `QA_FLAGS`: observed and saturated.
+        (y, x), uint16, of `QA_FLAGS`: observed, saturated and defective.
 
     Raises:
         S2cdError: where the file of a band is missing, or not what the metadata says.
@@ -248,7 +252,13 @@ def stack_of(
         )
     bands = DEFAULT_BANDS if wanted.bands is None else band_names(wanted.bands)
     layers = tuple(
-        Layer(p, tuple((name, p.open_file(name)) for name in bands), geobox, wanted.resampling)
+        Layer(
+            p,
+            tuple((name, p.open_file(name)) for name in bands),
+            geobox,
+            wanted.resampling,
+            defects_of(p, bands),
+        )
         for p in products
     )
     mosaic = Mosaic(layers)
@@ -289,22 +299,25 @@ def _within(products: list[Product], aoi: Aoi) -> list[Product]:
     return meeting
 
 
-def _grid(products: list[Product], aoi: Aoi | None) -> GeoBox:
-    """The 10 m grid of products, cut to an AOI: in the UTM zone that covers most."""
-    if aoi is None and len(products) == 1:
-        return products[0].geobox
+def joint_grid(grids: Sequence[GeoBox], aoi: Aoi | None) -> GeoBox:
+    """One 10 m grid for several, cut to an AOI: in the UTM zone that covers most.
+
+    Raises:
+        NoOverlapError: where they do not meet the AOI.
+    """
+    if aoi is None and len(grids) == 1:
+        return grids[0]
     covered: dict[Any, float] = {}
-    for product in products:
-        box = product.geobox
-        area = float(np.prod(box.shape)) * 100 if aoi is None else aoi.area_in(box)
-        covered[box.crs] = covered.get(box.crs, 0) + area
+    for grid in grids:
+        area = float(np.prod(grid.shape)) * 100 if aoi is None else aoi.area_in(grid)
+        covered[grid.crs] = covered.get(grid.crs, 0) + area
     crs = max(covered, key=lambda zone: covered[zone])
-    boxes = [box_in(product.geobox, crs) for product in products]
+    boxes = [box_in(grid, crs) for grid in grids]
     west, south, east, north = zip(*boxes, strict=True)
     whole = Box(min(west), min(south), max(east), max(north))
     if aoi is not None:
-        whole = common(whole, aoi.box_in(crs, [p.geobox for p in products]))
-    anchor = next(p.geobox for p in products if p.geobox.crs == crs).affine
+        whole = common(whole, aoi.box_in(crs, grids))
+    anchor = next(grid for grid in grids if grid.crs == crs).affine
     return _snapped(whole, crs, (anchor.c, anchor.f))
 
 
@@ -347,7 +360,13 @@ def _token(mosaic: Mosaic) -> str:
     from dask.base import tokenize
 
     parts = [
-        (layer.files, dict(layer.product.offsets), layer.product.quantification, layer.resampling)
+        (
+            layer.files,
+            dict(layer.product.offsets),
+            layer.product.quantification,
+            layer.resampling,
+            layer.defects,
+        )
         for layer in mosaic.layers
     ]
     geobox = mosaic.layers[0].geobox

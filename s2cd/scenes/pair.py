@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -12,7 +12,10 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.errors import NoOverlapError, S2cdError
 from s2cd.scenes.bands import DEFAULT_BANDS, band_names
-from s2cd.scenes.grid import ground_extent, meet, paste, regrid, tiles, whole_offset
+from s2cd.scenes.grid import ground_extent, meet, paste, tiles, whole_offset
+from s2cd.scenes.motion import Motion, translation
+from s2cd.scenes.radiometry import Radiometry
+from s2cd.scenes.warp import moved
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +49,15 @@ class Pair:
         before: Reflectance (band, y, x).
         after: The other date with the same bands, on a grid of its own.
         geobox: The grid of the pair, which is that of ``before``.
-        after_geobox: Where the pixels of ``after`` lie, once they are registered.
+        motion: How the content of ``after`` moves on its way to the grid.
+        radiometry: What brings ``after`` to the radiometry of ``before``; None: it stays.
     """
 
     before: xr.DataArray
     after: xr.DataArray
     geobox: GeoBox
-    after_geobox: GeoBox
+    motion: Motion
+    radiometry: Radiometry | None = None
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -67,25 +72,41 @@ class Pair:
     @cached_property
     def offset(self) -> tuple[int, int] | None:
         """Rows and columns from after's origin to the pair's; None where pixels do not coincide."""
-        return whole_offset(self.after_geobox, self.geobox)
+        if not self.motion.is_linear:
+            return None
+        return whole_offset(self.after_geobox, self.motion.view(self.geobox))
+
+    @cached_property
+    def after_geobox(self) -> GeoBox:
+        """The grid of ``after`` itself."""
+        return self.after.odc.geobox
 
     def window(self, ys: slice, xs: slice) -> Window:
         """The pair's pixels in a window, which may reach beyond its edges (NaN there)."""
-        before = read_date(self.before, ys, xs)
-        if self.offset is not None:
-            row, column = self.offset
-            after = read_date(
-                self.after,
-                slice(ys.start + row, ys.stop + row),
-                slice(xs.start + column, xs.stop + column),
-            )
-        else:
-            grids = (self.after_geobox, self.geobox)
-            after = regrid(partial(read_date, self.after), grids, (ys, xs), RESAMPLING)
+        before, after = read_date(self.before, ys, xs), self.lit(self._after(ys, xs))
         valid = np.ones(before.shape[1:], np.bool_)
         for band in (*before, *after):
             valid &= np.isfinite(band)
         return Window(before, after, valid)
+
+    def lit(self, after: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels of `after` in the radiometry of `before`."""
+        return after if self.radiometry is None else self.radiometry.applied(after)
+
+    def under(self, radiometry: Radiometry | None) -> "Pair":
+        """The same pair with another radiometry of `after`."""
+        return replace(self, radiometry=radiometry)
+
+    def _after(self, ys: slice, xs: slice) -> NDArray[np.float32]:
+        if self.offset is not None:
+            row, column = self.offset
+            return read_date(
+                self.after,
+                slice(ys.start + row, ys.stop + row),
+                slice(xs.start + column, xs.stop + column),
+            )
+        grids = (self.after_geobox, self.geobox)
+        return moved(partial(read_date, self.after), grids, self.motion, (ys, xs), RESAMPLING)
 
     def sample(self, margin: int) -> Iterator[Window]:
         """Windows to learn from: at most `SAMPLE_PIXELS` valid pixels, chosen by position.
@@ -128,8 +149,21 @@ def make_pair(
     """
     chosen = list(_common_bands(before, after, bands))
     _check_meeting(before, after)
-    dates = only(before, chosen), only(after, chosen)
-    return Pair(*dates, before.odc.geobox, after.odc.geobox)
+    grid = before.odc.geobox
+    still = translation(0.0, 0.0, (grid.shape[0], grid.shape[1]))
+    return Pair(only(before, chosen), only(after, chosen), grid, still)
+
+
+def sampled_pixels(windows: Sequence[Window], most: int) -> NDArray[np.float64]:
+    """Valid pixels of windows, evenly chosen, about ``most``: (bands of both dates, pixel)."""
+    step = -(-sum(int(w.valid.sum()) for w in windows) // most)
+    parts, first = [], 0
+    for window in windows:
+        rows, columns = np.nonzero(window.valid)
+        chosen = rows[first::step], columns[first::step]
+        parts.append(np.concatenate([date[:, *chosen] for date in (window.before, window.after)]))
+        first = (first - len(rows)) % step
+    return np.concatenate(parts, axis=1).astype(np.float64)
 
 
 def only(date: xr.DataArray, bands: list[str]) -> xr.DataArray:

@@ -9,11 +9,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from s2cd.scenes.align import Shift, moved
-from s2cd.scenes.grid import regrid
+from s2cd.scenes.motion import Motion
 from s2cd.scenes.pair import RESAMPLING, read_date
 from s2cd.scenes.reader import span
 from s2cd.scenes.stack import CHUNK, stack_array
+from s2cd.scenes.warp import moved
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class _Moved:
 
     date: xr.DataArray
     grids: tuple[GeoBox, GeoBox]
+    motion: Motion
     resampling: str
 
     ndim = 3
@@ -38,24 +39,25 @@ class _Moved:
             span(k, n) for k, n in zip(key[1:], self.shape[1:], strict=True)
         )
         read = partial(read_date, self.date)
-        picked: NDArray[np.float32] = regrid(read, self.grids, (ys, xs), self.resampling)
-        return picked[:, pick_ys][..., pick_xs][key[0]]
+        picked = moved(read, self.grids, self.motion, (ys, xs), self.resampling)
+        chosen: NDArray[np.float32] = picked[:, pick_ys][..., pick_xs][key[0]]
+        return chosen
 
 
 def registered(
-    after: xr.DataArray, before: GeoBox, shift: Shift, resampling: str = RESAMPLING
+    after: xr.DataArray, before: GeoBox, motion: Motion, resampling: str = RESAMPLING
 ) -> xr.DataArray:
-    """A date on the grid of another, moved by a shift: lazy, (band, y, x), float32, NaN = no data.
+    """A date on the grid of another, moved: lazy, (band, y, x), float32, NaN = no data.
 
     Args:
         after: Values (band, y, x) with ``.odc.geobox``.
-        before: The grid to bring it to; its pixels are what the shift counts.
-        shift: What `shift_between` measured.
+        before: The grid to bring it to.
+        motion: Over that grid, as `shift_between` measured it.
         resampling: Of `regrid`; ``nearest`` for flags.
     """
     import dask.array as da
 
-    view = _Moved(after, (moved(after.odc.geobox, before, shift), before), resampling)
+    view = _Moved(after, (after.odc.geobox, before), motion, resampling)
     data: Any = da.from_array(
         view,
         chunks=(-1, CHUNK, CHUNK),
@@ -69,8 +71,8 @@ def registered(
     return result
 
 
-def registered_qa(qa: xr.DataArray, before: GeoBox, shift: Shift) -> xr.DataArray:
+def registered_qa(qa: xr.DataArray, before: GeoBox, motion: Motion) -> xr.DataArray:
     """Bit flags (y, x), uint16, moved as `registered` does: of the nearest pixel; 0 beyond."""
     date = qa.astype(np.float32).expand_dims({"band": ["QA"]})
-    flags = registered(date, before, shift, "nearest")[0].drop_vars("band")
+    flags = registered(date, before, motion, "nearest")[0].drop_vars("band")
     return flags.fillna(0).astype(np.uint16)

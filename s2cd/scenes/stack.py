@@ -32,6 +32,8 @@ SCALE = 1e-4
 """Reflectance of one step of a stored value."""
 CHUNK = 1024
 """Height and width of the chunks of an open stack, in pixels: a whole number of file tiles."""
+_PIECE = 1 << 16
+"""Pixels that are encoded at once: they stay in the processor's cache."""
 _MOST_THREADS = 16
 """Of a chunk of ten bands each holds some 90 MB."""
 QA_FLAGS = {
@@ -67,9 +69,12 @@ def open_stack(
     return _lazy(RasterReader(header, _bits(mask)), header)
 
 
-def open_qa(path: str | Path) -> xr.DataArray | None:
-    """The QA band of a stack, lazy: (y, x), uint16 bit flags (`QA_FLAGS`); None without one."""
-    header = read_header(Path(path))
+def open_qa(path: str | Path, bands: Sequence[str] | None = None) -> xr.DataArray | None:
+    """The QA band of a stack, lazy: (y, x), uint16 bit flags (`QA_FLAGS`); None without one.
+
+    ``bands`` is as for `open_stack`, which tells the bands of a raster that does not name them.
+    """
+    header = read_header(Path(path), bands)
     if header.qa_index is None:
         return None
     reader = RasterReader(header.only_qa(), 0, np.dtype("uint16"))
@@ -125,13 +130,16 @@ def _add_flags(target: Any, flags: xr.DataArray) -> None:
 
 def encode(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Reflectance as stored: round(x 10000) within 1..65535, and 0 where it is NaN."""
-    hidden = np.isnan(reflectance)
-    scaled = reflectance / np.float32(SCALE)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, 1, 65535, out=scaled)
-    scaled[hidden] = 0
-    stored: NDArray[np.uint16] = scaled.astype(np.uint16)
-    return stored
+    values = reflectance.reshape(-1)
+    stored = np.empty(values.shape, np.uint16)
+    for start in range(0, values.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        scaled = values[piece] / np.float32(SCALE)
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, 1, 65535, out=scaled)
+        np.copyto(scaled, 0, where=np.isnan(scaled))
+        stored[piece] = scaled
+    return stored.reshape(reflectance.shape)
 
 
 def stack_array(data: Any, geobox: GeoBox, bands: Sequence[str]) -> xr.DataArray:
@@ -234,16 +242,26 @@ def _values(
     stack: xr.DataArray, qa: xr.DataArray | None, window: tuple[slice, slice]
 ) -> NDArray[np.uint16]:
     """A window as stored (band, rows, columns), its flags last."""
-    import dask
-
     ys, xs = window
-    parts = [stack.data[:, ys, xs]] + ([] if qa is None else [qa.data[ys, xs]])
-    computed = dask.compute(*parts, scheduler="synchronous")
-    stored = np.empty((stack.shape[0] + 1, *computed[0].shape[1:]), np.uint16)
-    for number, reflectance in enumerate(computed[0]):
-        stored[number] = encode(reflectance)
-    stored[-1] = stored[:-1].any(axis=0) if qa is None else computed[1]
+    reflectance = _computed(stack.data[:, ys, xs])
+    stored = np.empty((stack.shape[0] + 1, *reflectance.shape[1:]), np.uint16)
+    for number, band in enumerate(reflectance):
+        stored[number] = encode(band)
+    stored[-1] = stored[:-1].any(axis=0) if qa is None else _computed(qa.data[ys, xs])
     return stored
+
+
+def _computed(part: Any) -> Any:
+    """The values of a lazy array, in this thread; of one chunk not copied, as dask would do."""
+    import dask
+    from dask.core import flatten
+
+    if not hasattr(part, "dask"):
+        return part
+    keys = list(flatten(part.__dask_keys__()))
+    if len(keys) > 1:
+        return part.compute(scheduler=dask.get)
+    return dask.get(part.__dask_graph__(), keys)[0]
 
 
 def _check_blocks(path: Path) -> None:

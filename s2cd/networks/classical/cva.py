@@ -11,13 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.networks.classical.limits import noise_limit
-from s2cd.networks.classical.normalize import (
-    Normals,
-    differences,
-    fit_normals,
-    learnable,
-    observed,
-)
+from s2cd.networks.classical.normalize import learnable, observed, spreads
 from s2cd.networks.classical.otsu import otsu
 from s2cd.networks.classical.smooth import REACH, smooth, smooth_weight
 from s2cd.scenes.pair import Pair
@@ -28,14 +22,10 @@ class FrozenCva:
     """Change vector analysis with what it learned from a pair.
 
     Attributes:
-        gain: By which each band of ``after`` is multiplied to be comparable to ``before``.
-        offset: What is added to it then, in reflectance.
         spread: Standard deviation of each band's difference where nothing changed.
         limit: The length of a change vector, in standard deviations, that is change.
     """
 
-    gain: tuple[float, ...]
-    offset: tuple[float, ...]
     spread: tuple[float, ...]
     limit: float
 
@@ -53,9 +43,8 @@ class FrozenCva:
         valid = observed(before, after)
         weight = smooth_weight(valid)
         total = np.zeros(valid.shape, np.float32)
-        normals = Normals(self.gain, self.offset, self.spread)
-        changes = differences(before, after, normals)
-        for difference, spread in zip(changes, self.spread, strict=True):
+        for one, other, spread in zip(before, after, self.spread, strict=True):
+            difference = other - one
             difference[~valid] = 0
             total += np.square(smooth(difference) / weight / np.float32(spread))
         return np.sqrt(total)
@@ -67,14 +56,7 @@ class FrozenCva:
 
 @dataclass(frozen=True)
 class Cva:
-    """Change vector analysis.
-
-    Attributes:
-        normalize: Whether ``after`` is brought to the radiometry of ``before``: median and
-            interquartile range of each band.
-    """
-
-    normalize: bool = True
+    """Change vector analysis."""
 
     name = "cva"
     sha256 = None
@@ -83,23 +65,23 @@ class Cva:
     halo = REACH
     threshold = 0.5
     calibrated = False
+    normalization = "linear"
 
     def fit(self, pair: Pair) -> FrozenCva:
-        """Learn gains, offsets, spreads and the threshold from a sample of the pair.
+        """Learn spreads and the threshold from a sample of the pair.
 
         Raises:
             S2cdError: where no pixel is valid in both dates.
         """
         windows = learnable(pair, self.halo)
-        normals = fit_normals(windows, self.normalize)
-        frozen = FrozenCva(*normals, limit=1.0)
+        spread = spreads(windows)
+        frozen = FrozenCva(spread, limit=1.0)
         lengths = [frozen.length(w.before, w.after)[w.valid] for w in windows]
-        return FrozenCva(*normals, self._limit(np.concatenate(lengths), len(pair.bands)))
+        return FrozenCva(spread, self._limit(np.concatenate(lengths), len(pair.bands)))
 
     def restore(self, numbers: dict[str, Any]) -> FrozenCva:
         """The frozen detector that gave these numbers."""
-        gain, offset, spread = (tuple(numbers[key]) for key in ("gain", "offset", "spread"))
-        return FrozenCva(gain, offset, spread, float(numbers["limit"]))
+        return FrozenCva(tuple(numbers["spread"]), float(numbers["limit"]))
 
     def _limit(self, lengths: NDArray[np.float32], bands: int) -> float:
         """Otsu's threshold, but never one that noise alone would pass."""

@@ -19,7 +19,7 @@ from scipy.special import chdtrc
 from s2cd.networks.classical.limits import noise_limit, outlying
 from s2cd.networks.classical.normalize import NOISE, learnable, observed
 from s2cd.networks.classical.smooth import REACH, smooth, smooth_weight
-from s2cd.scenes.pair import Pair, Window
+from s2cd.scenes.pair import Pair, sampled_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ class FrozenIrMad:
         """
         valid = observed(before, after)
         dates = np.concatenate([before, after])
-        dates -= np.array(self.mean_before + self.mean_after, np.float32)[:, None, None]
+        mean, weights = (a.astype(np.float32) for a in _whole(self))
+        dates -= mean[:, None, None]
         dates[:, ~valid] = 0
-        weights = np.hstack([self.of_before, np.negative(self.of_after)]).astype(np.float32)
         weight = smooth_weight(valid)
         total = np.zeros(valid.shape, np.float32)
         for variate in np.einsum("ij,jhw->ihw", weights, dates):
@@ -100,6 +100,7 @@ class IrMad:
     halo = REACH
     threshold = 0.5
     calibrated = False
+    normalization = "none"
 
     def fit(self, pair: Pair) -> FrozenIrMad:
         """Learn means, variates and the threshold from a sample of the pair.
@@ -108,7 +109,7 @@ class IrMad:
             S2cdError: where no pixel is valid in both dates.
         """
         windows = learnable(pair, self.halo)
-        frozen = _estimated(_sample_pixels(windows))
+        frozen = _estimated(sampled_pixels(windows, _SAMPLE))
         lengths = np.concatenate([frozen.length(w.before, w.after)[w.valid] for w in windows])
         limit = max(outlying(lengths), noise_limit(len(pair.bands)))
         return replace(frozen, limit=limit)
@@ -144,16 +145,18 @@ class _Variates(NamedTuple):
         return np.sqrt(2 * (1 - self.correlation))
 
 
-def _sample_pixels(windows: list[Window]) -> NDArray[np.float64]:
-    """Pixels of the sample, evenly chosen: (bands of before and of after, pixel)."""
-    step = -(-sum(int(w.valid.sum()) for w in windows) // _SAMPLE)
-    parts, first = [], 0
-    for window in windows:
-        rows, columns = np.nonzero(window.valid)
-        chosen = rows[first::step], columns[first::step]
-        parts.append(np.concatenate([date[:, *chosen] for date in (window.before, window.after)]))
-        first = (first - len(rows)) % step
-    return np.concatenate(parts, axis=1).astype(np.float64)
+def chances(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of no change of each pixel: (pixel,), from (bands of both dates, pixel)."""
+    frozen = _estimated(pixels)
+    mean, weights = _whole(frozen)
+    variates = np.einsum("ij,jn->in", weights, pixels - mean[:, None])
+    return np.asarray(chdtrc(len(pixels) // 2, np.square(variates).sum(axis=0)))
+
+
+def _whole(frozen: FrozenIrMad) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of both dates' bands, and the weights of all in each difference of variates."""
+    mean = np.array(frozen.mean_before + frozen.mean_after)
+    return mean, np.hstack([frozen.of_before, np.negative(frozen.of_after)])
 
 
 def _estimated(pixels: NDArray[np.float64]) -> FrozenIrMad:

@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate
 
 from s2cd.networks.classical.limits import noise_limit
-from s2cd.networks.classical.normalize import (
-    Normals,
-    differences,
-    fit_normals,
-    learnable,
-    observed,
-)
+from s2cd.networks.classical.normalize import learnable, observed, spreads
 from s2cd.scenes.pair import Pair, Window
 
 _BLOCK = 5
@@ -42,16 +36,12 @@ class FrozenPcaKmeans:
     """PCA-k-means with what it learned from a pair.
 
     Attributes:
-        gain: By which each band of ``after`` is multiplied to be comparable to ``before``.
-        offset: What is added to it then, in reflectance.
         spread: Standard deviation of each band's difference where nothing changed.
         kernel: What a block of change lengths is multiplied by and summed; with ``bias`` added it
             is 0 at the centre of no change, 0.5 at equal distance, 1 at the centre of change.
         bias: See ``kernel``.
     """
 
-    gain: tuple[float, ...]
-    offset: tuple[float, ...]
     spread: tuple[float, ...]
     kernel: Kernel
     bias: float
@@ -78,9 +68,8 @@ class FrozenPcaKmeans:
         """
         valid = observed(before, after)
         total = np.zeros(valid.shape, np.float32)
-        normals = Normals(self.gain, self.offset, self.spread)
-        changes = differences(before, after, normals)
-        for difference, spread in zip(changes, self.spread, strict=True):
+        for one, other, spread in zip(before, after, self.spread, strict=True):
+            difference = other - one
             total += np.square(difference / np.float32(spread))
         length = np.sqrt(total)
         if not valid.all():
@@ -95,14 +84,7 @@ class FrozenPcaKmeans:
 
 @dataclass(frozen=True)
 class PcaKmeans:
-    """PCA-k-means.
-
-    Attributes:
-        normalize: Whether ``after`` is brought to the radiometry of ``before``: median and
-            interquartile range of each band.
-    """
-
-    normalize: bool = True
+    """PCA-k-means."""
 
     name = "pca-kmeans"
     sha256 = None
@@ -111,9 +93,10 @@ class PcaKmeans:
     halo = 2 * (_BLOCK // 2)
     threshold = 0.5
     calibrated = False
+    normalization = "linear"
 
     def fit(self, pair: Pair) -> FrozenPcaKmeans:
-        """Learn gains, offsets, spreads, components and centres from a sample of the pair.
+        """Learn spreads, components and centres from a sample of the pair.
 
         Where a block of noise alone could be nearer to the centre of change, or all blocks are
         the same, the centres tell nothing: the mean length at which noise ends decides instead.
@@ -122,20 +105,19 @@ class PcaKmeans:
             S2cdError: where no pixel is valid in both dates.
         """
         windows = learnable(pair, self.halo)
-        normals = fit_normals(windows, self.normalize)
+        spread = spreads(windows)
         noise = noise_limit(len(pair.bands))
         plain = np.full((_BLOCK, _BLOCK), 0.5 / noise / _BLOCK**2)
-        frozen = FrozenPcaKmeans(*normals, _rows(plain), 0.0)
+        frozen = FrozenPcaKmeans(spread, _rows(plain), 0.0)
         kernel, bias = _way(_sample_blocks(frozen, windows))
         if kernel.sum() > 0 and (0.5 - bias) / kernel.sum() >= noise:
-            return FrozenPcaKmeans(*normals, _rows(kernel.reshape(_BLOCK, _BLOCK)), bias)
+            return FrozenPcaKmeans(spread, _rows(kernel.reshape(_BLOCK, _BLOCK)), bias)
         return frozen
 
     def restore(self, numbers: dict[str, Any]) -> FrozenPcaKmeans:
         """The frozen detector that gave these numbers."""
-        gain, offset, spread = (tuple(numbers[key]) for key in ("gain", "offset", "spread"))
         kernel = _rows(np.array(numbers["kernel"]))
-        return FrozenPcaKmeans(gain, offset, spread, kernel, float(numbers["bias"]))
+        return FrozenPcaKmeans(tuple(numbers["spread"]), kernel, float(numbers["bias"]))
 
 
 def _sample_blocks(frozen: FrozenPcaKmeans, windows: list[Window]) -> NDArray[np.float64]:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
+from s2cd.scenes.bands import CLOUD_BANDS
 from s2cd.scenes.clouds.lattice import Array
 
-MODEL_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
+MODEL_BANDS = CLOUD_BANDS
 """What the model of s2cloudless takes, in its order, as reflectance."""
 DARKEST_BLUE, DARKEST_SWIR = 0.09, 0.03
 """A cloud that hides the ground is brighter than this in B02 (clear air alone gives 0.07 to 0.09)

@@ -16,7 +16,7 @@ from s2cd.scenes.simulate.files import CORNER, CRS, MGRS_TILE, SENSING_TIME, wri
 from s2cd.scenes.simulate.scene import Simulation
 from s2cd.scenes.simulate.sensor import sun_angles
 
-_ORBIT, _ABSOLUTE_ORBIT = 5, 124
+_ABSOLUTE_ORBIT = 124
 _PSD = "https://psd-14.sentinel2.eo.esa.int/PSD"
 _OFFSET_SINCE = "04.00"
 
@@ -33,6 +33,8 @@ class Sheet:
         crs: Of the tile, ``EPSG:32643``.
         corner: Easting and northing of the upper left corner.
         unit: A, B or C: which of the satellites.
+        orbit: Relative orbit number.
+        cloud: Percent, as the product's own assessment.
     """
 
     day: date
@@ -42,6 +44,8 @@ class Sheet:
     crs: str = CRS
     corner: tuple[float, float] = CORNER
     unit: str = "A"
+    orbit: int = 5
+    cloud: float = 0.0
 
     @property
     def offset(self) -> int:
@@ -58,7 +62,7 @@ class Sheet:
         """The product's name."""
         return (
             f"S2{self.unit}_MSIL1C_{self.sensed}_N{self.baseline.replace('.', '')}"
-            f"_R{_ORBIT:03d}_T{self.tile}_{self.day:%Y%m%d}T090000"
+            f"_R{self.orbit:03d}_T{self.tile}_{self.day:%Y%m%d}T090000"
         )
 
     @property
@@ -147,7 +151,7 @@ def _product_xml(sheet: Sheet) -> str:
 <Datatake datatakeIdentifier="{taken}">
 <SPACECRAFT_NAME>Sentinel-2{sheet.unit}</SPACECRAFT_NAME>
 <DATATAKE_SENSING_START>{day}</DATATAKE_SENSING_START>
-<SENSING_ORBIT_NUMBER>{_ORBIT}</SENSING_ORBIT_NUMBER>
+<SENSING_ORBIT_NUMBER>{sheet.orbit}</SENSING_ORBIT_NUMBER>
 <SENSING_ORBIT_DIRECTION>DESCENDING</SENSING_ORBIT_DIRECTION>
 </Datatake>
 <Product_Organisation><Granule_List><Granule imageFormat="JPEG2000">
@@ -167,8 +171,28 @@ def _product_xml(sheet: Sheet) -> str:
 {offsets}
 </Product_Image_Characteristics>
 </n1:General_Info>
+<n1:Geometric_Info>
+<Product_Footprint><Product_Footprint><Global_Footprint>
+<EXT_POS_LIST>{_corners(sheet)}</EXT_POS_LIST>
+</Global_Footprint></Product_Footprint></Product_Footprint>
+</n1:Geometric_Info>
+<n1:Quality_Indicators_Info>
+<Cloud_Coverage_Assessment>{sheet.cloud}</Cloud_Coverage_Assessment>
+</n1:Quality_Indicators_Info>
 </n1:Level-1C_User_Product>
 """
+
+
+def _corners(sheet: Sheet) -> str:
+    """Latitude and longitude of the tile's corners, in turns; the first one comes again."""
+    from pyproj import Transformer
+
+    to_degrees = Transformer.from_crs(sheet.crs, "EPSG:4326", always_xy=True)
+    west, north = sheet.corner
+    east, south = west + 10 * sheet.size, north - 10 * sheet.size
+    ring = [(west, north), (west, south), (east, south), (east, north), (west, north)]
+    degrees = [to_degrees.transform(x, y) for x, y in ring]
+    return " ".join(f"{latitude:.9f} {longitude:.9f}" for longitude, latitude in degrees)
 
 
 def _tile_xml(sheet: Sheet) -> str:

@@ -1,0 +1,72 @@
+"""Which two dates a source shall bring: found, looked at more closely, and chosen."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+from s2cd.scenes.aoi import Aoi
+from s2cd.sources.choice import (
+    Pair,
+    around,
+    badness,
+    choose_around,
+    choose_latest,
+    none_found,
+    scenes_of,
+)
+from s2cd.sources.fetch import Request
+from s2cd.sources.source import Scene, Search, Source
+
+_LOOKED_AT = 8
+"""Scenes of each search whose own cloud masks are read: the clearest by their metadata."""
+Span = tuple[date, date]
+
+
+def choose(source: Source, request: Request) -> Pair:
+    """The two dates to fetch, by what a source has.
+
+    Raises:
+        S2cdError: where it has none; the line says what was searched.
+    """
+    aoi = request.order.aoi
+    if request.dates is None:
+        last = (request.today - timedelta(365), request.today)
+        latest = _scenes(source, aoi, (last,))
+        if not latest:
+            raise none_found(Search(aoi, (last,)), source.name)
+        return choose_latest(latest, lambda spans: _scenes(source, aoi, spans))
+    sides = []
+    for day in request.dates:
+        span = around(day, request.window_days)
+        sides.append(_scenes(source, aoi, (span,)))
+        if not sides[-1]:
+            raise none_found(Search(aoi, (span,)), source.name)
+    return choose_around(sides[0], sides[1], request.dates)
+
+
+def looked_at(scenes: Sequence[Scene], source: Source, aoi: Aoi) -> list[Scene]:
+    """Scenes, the clearest first, by the cloud over the area where the products say it.
+
+    The percentage in a product's metadata is of all its 110 x 110 km.
+    """
+    first, rest = scenes[:_LOOKED_AT], scenes[_LOOKED_AT:]
+    parts = [(one, one.footprint.intersection(aoi.outline)) for s in first for one in s.products]
+    known = dict(zip((one.name for one, _ in parts), source.clouds_over(parts), strict=True))
+    areas = {one.name: part.area for one, part in parts}
+    closer = [_with_cloud(scene, known, areas) for scene in first]
+    return sorted([*closer, *rest], key=badness)
+
+
+def _scenes(source: Source, aoi: Aoi, spans: tuple[Span, ...]) -> list[Scene]:
+    return looked_at(scenes_of(source.find(Search(aoi, spans)), aoi), source, aoi)
+
+
+def _with_cloud(scene: Scene, known: dict[str, float | None], areas: dict[str, float]) -> Scene:
+    """A scene with the cloud over the area in place of that of its products, where it is known."""
+    names = [one.name for one in scene.products]
+    values = [known[name] for name in names]
+    weights = [areas[name] for name in names]
+    if any(value is None for value in values):
+        return scene
+    total = sum((value or 0.0) * w for value, w in zip(values, weights, strict=True))
+    return replace(scene, cloud=total / sum(weights), looked_at=True)

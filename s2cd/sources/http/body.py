@@ -1,0 +1,78 @@
+"""Bodies of answers, piece by piece, with an eye on the clock."""
+
+import re
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from threading import Event
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from s2cd.sources.http.connect import words
+from s2cd.sources.http.wait import Fault
+
+CHUNK = 1 << 18
+_MINUTE = 60.0
+
+
+def chunks(
+    response: urllib3.BaseHTTPResponse, slowest: float, deadline: float, stopped: Event
+) -> Iterator[bytes]:
+    """The body, in pieces of at most 256 KiB.
+
+    Raises:
+        Fault: where it is cut, encoded, trickles, or the time is over.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise Fault("encoded on the way")
+    began, counted = time.monotonic(), 0
+    while True:
+        try:
+            piece = response.read1(CHUNK)
+        except (HTTPError, ssl.SSLError, OSError, ValueError, AttributeError) as e:
+            raise Fault("stopped" if stopped.is_set() else words(e)) from None
+        if not piece:
+            if response.length_remaining:
+                raise Fault("cut short")
+            return
+        yield piece
+        counted += len(piece)
+        now = time.monotonic()
+        if now > deadline or stopped.is_set():
+            raise Fault("stopped")
+        if now - began > _MINUTE:
+            if counted < slowest * (now - began):
+                raise Fault("it trickles")
+            began, counted = now, 0
+
+
+def excerpt(response: urllib3.BaseHTTPResponse, hidden: Iterable[str] = ()) -> str:
+    """The first words of an error's text, where it is text, as ``: words``.
+
+    Args:
+        response: Not read yet.
+        hidden: Headers that were sent; what stands in them is not shown, if a server says it.
+    """
+    kind = response.headers.get("Content-Type", "")
+    if not any(word in kind for word in ("json", "text/plain", "xml")):
+        return ""
+    try:
+        content = response.read(600, decode_content=True)
+    except (HTTPError, OSError, ValueError):
+        return ""
+    text = content.decode("utf-8", "replace")
+    for secret in sorted(_secrets(hidden), key=len, reverse=True):
+        text = text.replace(secret, "...")
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
+    return f": {text[:200]}" if text else ""
+
+
+def _secrets(headers: Iterable[str]) -> set[str]:
+    """Tokens, keys and signatures in the values of headers."""
+    words: set[str] = set()
+    for value in headers:
+        words |= {word for word in value.split() if word not in ("Bearer", "Basic")}
+        words |= set(re.findall(r"[\w.~+-]{16,}", value))
+    return words

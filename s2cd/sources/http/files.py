@@ -1,0 +1,72 @@
+"""Several files at once, over the connections that a client has."""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from s2cd.sources.http.client import Client
+from s2cd.sources.http.part import RemoteFile, digest_of, download
+
+_BESIDE = 2
+"""Threads more than connections: files are synced while others come."""
+
+
+def is_whole(file: RemoteFile) -> bool:
+    """Whether a file is there, with the size and the checksum that it shall have."""
+    try:
+        size = file.path.stat().st_size
+        if file.size is not None and size != file.size:
+            return False
+        return file.checksum is None or (
+            digest_of(file.path, file.checksum[0]) == file.checksum[1].lower()
+        )
+    except OSError:
+        return False
+
+
+def download_all(
+    client: Client, files: Sequence[RemoteFile], told: Callable[[int], None] = lambda count: None
+) -> None:
+    """Bring several files, the largest first, so that no connection is left with one at the end.
+
+    Raises:
+        SourceError: the first of whichever file cannot be had; the others are stopped.
+        KeyboardInterrupt: at Ctrl-C, at once; what has come stays.
+    """
+    waiting = sorted(files, key=lambda file: -(file.size or 0))
+    side_by_side(client, [partial(download, client, file, told) for file in waiting])
+
+
+def side_by_side(client: Client, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What several tasks that use a client give, in their order; the first error ends the others.
+
+    Daemon threads, so that Ctrl-C need not wait for a server that hangs.
+    """
+    results: list[Any] = [None] * len(tasks)
+    todo: SimpleQueue[int] = SimpleQueue()
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for number in range(len(tasks)):
+        todo.put(number)
+
+    def work() -> None:
+        while not todo.empty():
+            try:
+                number = todo.get_nowait()
+                results[number] = tasks[number]()
+                done.put(None)
+            except BaseException as e:
+                done.put(e)
+                return
+
+    for _ in range(min(len(tasks), client.policy.connections + _BESIDE)):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in tasks:
+            if (error := done.get()) is not None:
+                raise error
+    except BaseException:
+        client.stop()
+        raise
+    return results

@@ -1,0 +1,508 @@
+"""From an area to two stacks, out of a bucket on this machine."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from conftest import UTM, refused
+from odc.geo.geobox import GeoBox
+from rasterio.warp import transform_bounds
+from servers import Fault, Reply, bucket, bucket_files, serving, some_faults, unused_url
+from test_masks import raster
+from test_product import write_jp2
+from typer.testing import CliRunner
+
+from s2cd.cli.app import app
+from s2cd.errors import S2cdError
+from s2cd.scenes.aoi import open_aoi
+from s2cd.scenes.bands import BANDS
+from s2cd.scenes.product import open_product
+from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
+from s2cd.scenes.stack import open_qa, open_stack
+from s2cd.sources.decide import choose
+from s2cd.sources.fetch import Request, fetch
+from s2cd.sources.google import Google
+from s2cd.sources.http import Policy
+from s2cd.sources.source import Order
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+SIZE = 240
+QUICK = Policy(pause=0.01, longest_pause=0.05, read=5, tries=80, spoiled=60, most_tries=400)
+DATES = date(2015, 11, 20), date(2020, 11, 28)
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """Two products with pixels, and metadata of others on other dates."""
+    folder = tmp_path_factory.mktemp("archive")
+    simulation = Simulation(size=SIZE, seed=3)
+    for index, baseline in enumerate(("05.00", "02.09")):
+        write_product(simulation, index, folder, baseline)
+    for sheet in (
+        Sheet(date(2015, 11, 20), SIZE, "02.04"),
+        Sheet(date(2015, 11, 30), SIZE, "05.00", cloud=60.0),
+        Sheet(date(2020, 11, 18), SIZE, "05.00", unit="B", cloud=35.5, orbit=105),
+        Sheet(date(2021, 3, 18), SIZE, "05.00", unit="B", cloud=3.0),
+    ):
+        root = folder / f"{sheet.name}.SAFE"
+        root.mkdir()
+        write_metadata(root, sheet)
+    return folder
+
+
+@pytest.fixture
+def files(archive):
+    return bucket_files(sorted(archive.glob("*.SAFE")))
+
+
+@pytest.fixture
+def server(files, monkeypatch, tmp_path):
+    with serving(bucket(files, page=7)) as server:
+        monkeypatch.setenv("S2CD_GOOGLE_URL", server.url)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        yield server
+
+
+@pytest.fixture
+def area(archive) -> str:
+    """A square within the simulated tile, as W,S,E,N."""
+    product = open_product(next(archive.glob("S2A_MSIL1C_20151120*N0500*")))
+    return box_of(product.geobox[60:180, 60:200])
+
+
+def box_of(geobox: GeoBox) -> str:
+    box = transform_bounds(geobox.crs.to_wkt(), "EPSG:4326", *geobox.boundingbox.bbox)
+    return ",".join(f"{value:.6f}" for value in box)
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """The command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*words: object, **environment: str):
+        done = CliRunner().invoke(app, [str(word) for word in words], env=environment)
+        lines = done.stderr.splitlines()
+        assert done.exit_code != 1 or sum(line.startswith("error: ") for line in lines) == 1
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+    return invoke
+
+
+def words(area: str, *more: object) -> list[object]:
+    dates = ",".join(map(str, DATES))
+    return ["fetch", "--aoi", area, "--dates", dates, "--source", "google", "-o", "out", *more]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_an_area_becomes_two_stacks_and_then_a_map(server, area, call, tmp_path):
+    done = call(*words(area))
+    assert done.returncode == 0, done.stderr
+    before, after = open_stack(tmp_path / "out/before.tif"), open_stack(tmp_path / "out/after.tif")
+    assert before.shape == after.shape and before.odc.geobox == after.odc.geobox
+    assert before.attrs["PRODUCT"].startswith("S2A_MSIL1C_20151120T054122_N0500_R005_T43QBF")
+    assert after.attrs["PRODUCT"].startswith("S2B_MSIL1C_20201128T054122_N0209_R005_T43QBF")
+    assert before.attrs["LICENCE"] == "contains modified Copernicus Sentinel data 2015"
+    assert before.attrs["RADIO_ADD_OFFSET"] == "-1000" and "CLOUD_FRACTION" in before.attrs
+    assert 0.01 < float(np.nanmedian(before.values)) < 0.6
+    assert (open_qa(tmp_path / "out/before.tif").values & 1).all()
+    mapped = call("detect", "out/before.tif", "out/after.tif", "-o", "change.tif")
+    assert mapped.returncode == 0, mapped.stderr
+    record = json.loads((tmp_path / "out/fetch.json").read_text())
+    assert record["licence"] == "contains modified Copernicus Sentinel data 2015, 2020"
+    assert record["source"] == "google" and record["before"]["orbit"] == 5
+    bands = [file["path"] for file in record["before"]["files"] if file["path"].endswith(".jp2")]
+    assert len(bands) == 13 and len(record["before"]["files"]) == 16
+    assert all(file["url"].startswith(server.url) for file in record["after"]["files"])
+    assert {file["checksum"][0] for file in record["after"]["files"]} == {"md5", "sha3-256"}
+
+
+@pytest.fixture
+def flat_product(tmp_path):
+    """Write a product whose every band is constant, anywhere on the ground."""
+
+    def make(dn: int, **changed) -> Path:
+        sheet = Sheet(**{"day": DATES[0], "size": SIZE, **changed})
+        root = tmp_path / "flat" / f"{sheet.name}.SAFE"
+        (root / sheet.granule / "IMG_DATA").mkdir(parents=True)
+        for name, band in BANDS.items():
+            side = SIZE * 10 // band.resolution
+            values = np.full((side, side), dn, np.uint16)
+            write_jp2(root / sheet.band_file(name), values, sheet, band.resolution)
+        write_metadata(root, sheet)
+        return root
+
+    return make
+
+
+def test_tiles_of_one_date_go_together_and_coverage_is_said(
+    server, files, flat_product, call, tmp_path
+):
+    north = 199980, 2600040 + 10 * SIZE - 400  # overlaps the other tile by 400 m
+    for day, unit in zip(DATES, "AB", strict=True):
+        made = [
+            flat_product(3000, day=day, unit=unit),
+            flat_product(2000, day=day, unit=unit, tile="43QBG", corner=north),
+        ]
+        files |= bucket_files(made)
+    files_of_day = {key: path for key, path in files.items() if "flat" in str(path)}
+    server.app = bucket(files_of_day)
+    wide = box_of(GeoBox((500, SIZE + 40), Affine(10, 0, 199980, 0, -10, 2602040), UTM))
+    line = words(wide, "--bands", "B02,B11", "--no-clouds")
+    done = call(*line)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out/fetch.json").read_text())
+    assert [p["tile"] for p in record["before"]["products"]] == ["43QBF", "43QBG"]
+    assert "% of the area is covered" in done.stderr and record["before"]["coverage"] < 0.95
+    stack = open_stack(tmp_path / "out/before.tif")
+    seen = np.unique(stack.values[0][np.isfinite(stack.values[0])])
+    assert seen == pytest.approx([0.1, 0.2])
+
+
+def request_of(area: str, folder: Path, **changed) -> Request:
+    return Request(Order(open_aoi(area), folder, **changed), DATES)
+
+
+def brought(area: str, folder: Path, policy: Policy = QUICK, **changed) -> dict:
+    """A fetch in this process, of three bands and without clouds unless asked otherwise."""
+    usual = {"bands": ("B02", "B08", "B11"), "clouds": False}
+    source, request = Google(policy), request_of(area, folder, **{**usual, **changed})
+    return fetch(source, request, choose(source, request), lambda count: None)
+
+
+def test_the_same_again_asks_for_nothing(server, area, call, tmp_path):
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    assert call(*line).returncode == 0
+    before, asked = tree(tmp_path / "out"), len(server.seen)
+    again = call(*line, "--json")
+    assert again.returncode == 0 and len(server.seen) == asked
+    assert tree(tmp_path / "out") == before
+    said = json.loads(again.stdout)
+    assert said["before"] == "out/before.tif" and said["after_date"] == "2020-11-28"
+
+
+def test_what_is_broken_or_missing_is_brought_again_and_nothing_else(server, area, tmp_path):
+    out = tmp_path / "out"
+    brought(area, out)
+    whole = tree(out)
+    bands = sorted((out / "products").glob("*/GRANULE/*/IMG_DATA/*.jp2"))
+    bands[0].unlink()
+    content = bytearray(bands[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    bands[1].write_bytes(content)
+    (out / "after.tif").write_bytes(b"")
+    server.seen.clear()
+    brought(area, out)
+    assert tree(out) == whole
+    got = sorted(asked.path.rsplit("/", 1)[1] for asked in server.asked("jp2$"))
+    assert got == sorted(path.name for path in bands[:2])
+
+
+def test_other_bands_dates_or_areas_are_another_fetch(server, area, call, tmp_path):
+    brought(area, tmp_path / "out")
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    assert "holds another fetch (bands" in refused(call(*line))
+    line = words("72.0,23.4,72.1,23.5", "--bands", "B02,B08,B11", "--no-clouds")
+    assert "another fetch (aoi" in refused(call(*line))
+
+
+def test_a_folder_with_other_stacks_is_left_alone(server, area, call, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/before.tif").write_bytes(b"mine")
+    assert "holds before.tif, which no fetch of s2cd left" in refused(call(*words(area)))
+    assert (tmp_path / "out/before.tif").read_bytes() == b"mine" and not server.seen
+
+
+def test_two_fetches_do_not_share_a_folder(server, area, tmp_path):
+    import fcntl
+
+    brought(area, tmp_path / "out")
+    (tmp_path / "out/fetch.json").unlink()
+    with (tmp_path / "out").joinpath("lock").open("w"):
+        handle = os.open(tmp_path / "out", os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(S2cdError, match="Another fetch is at work"):
+            brought(area, tmp_path / "out")
+        os.close(handle)
+
+
+def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, call, tmp_path, files):
+    done = call(*words(area, "--dry-run"))
+    assert done.returncode == 0 and not (tmp_path / "out").exists()
+    wanted = [
+        path
+        for key, path in files.items()
+        if "T05412" in key and ("_N0500_R005_T43QBF_20151120" in key or "_N0209_" in key)
+        if key.endswith((".jp2", "MTD_MSIL1C.xml", "MTD_TL.xml", "manifest.safe"))
+        if "QI_DATA" not in key
+    ]
+    total = sum(path.stat().st_size for path in wanted)
+    assert len(wanted) == 32 and f"{total} bytes would be brought" in done.stdout
+    table = done.stdout.splitlines()
+    assert table[0].split() == ["date", "cloud", "covers", "orbit", "size", "product"]
+    assert table[1].split()[:4] == ["2015-11-20", "~0.0", "%", "100.0"]
+    said = json.loads(call(*words(area, "--dry-run", "--json")).stdout)
+    assert said["bytes"] == total and len(said["items"]["features"]) == 2
+
+
+def test_search_lists_the_best_first_and_as_stac_items(server, area, call):
+    line = ["search", "--aoi", area, "--start", "2015-01-01", "--end", "2021-12-31"]
+    done = call(*line)
+    assert done.returncode == 0, done.stderr
+    rows = [row.split() for row in done.stdout.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["2020-11-28", "2015-11-20", "2021-03-18"]
+    assert [row[1] for row in rows] == ["~0.0", "~0.0", "~3.0"]
+    done = call(*line, "--max-cloud", "100", "--json")
+    items = json.loads(done.stdout)["features"]
+    assert [item["properties"]["eo:cloud_cover"] for item in items] == [0, 0, 3, 35.5, 60]
+    first = items[0]
+    assert first["id"].startswith("S2B_MSIL1C_20201128") and first["stac_version"] == "1.1.0"
+    assert first["properties"]["datetime"] == "2020-11-28T05:41:22Z"
+    assert first["properties"]["grid:code"] == "MGRS-43QBF"
+    assert first["geometry"]["type"] == "Polygon" and len(first["bbox"]) == 4
+
+
+def test_metadata_of_candidates_is_read_once(server, area, call):
+    line = ["search", "--aoi", area, "--start", "2015-01-01", "--end", "2021-12-31"]
+    call(*line)
+    read = len(server.asked("MTD_MSIL1C.xml"))
+    assert read == 5  # of one datatake in two baselines only the higher
+    call(*line)
+    assert len(server.asked("MTD_MSIL1C.xml")) == read
+
+
+def test_nothing_found_says_what_was_searched_and_what_would_help(server, area, call):
+    said = refused(call("search", "--aoi", area, "--start", "2016-01-01", "--end", "2016-02-01"))
+    assert "No Level-1C product with at most 20 % cloud" in said and "43QBF" in said
+    assert "2016-01-01 to 2016-02-01 in google" in said and "Give other dates" in said
+    line = ["fetch", "--aoi", area, "--dates", "2016-06-01,2020-11-28", "-o", "out"]
+    assert "2016-05-17 to 2016-06-16" in refused(call(*line))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--dates", "2020-11-28,2015-11-20"], "BEFORE is not before AFTER"),
+        (["--dates", "2020-11-28"], "Give two"),
+        (["--dates", "28.11.2020,2021"], "is no date"),
+        (["--source", "nasa"], "no source 'nasa'"),
+    ],
+)
+def test_words_that_contradict_each_other_are_wrong_usage(call, more, said):
+    done = call("fetch", "--aoi", "72,23,72.1,23.1", "-o", "out", *more)
+    assert done.returncode == 2 and said in done.stderr
+
+
+def test_an_unknown_area_names_those_that_ship(call):
+    said = refused(call("fetch", "--aoi", "atlantis"))
+    assert "There is no AOI atlantis" in said and "ahmedabad.geojson" in said
+
+
+def test_no_network_is_one_line(area, call, tmp_path):
+    said = refused(
+        call("search", "--aoi", area, S2CD_GOOGLE_URL=unused_url(), XDG_CACHE_HOME=str(tmp_path))
+    )
+    assert "could not be had: 3 tries" in said and "no connection" in said
+
+
+def test_an_address_that_is_not_encrypted_is_refused(area, call):
+    said = refused(call("search", "--aoi", area, S2CD_GOOGLE_URL="http://example.com/b"))
+    assert "S2CD_GOOGLE_URL" in said and "not encrypted" in said
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_many_faults_in_one_fetch_change_nothing(server, area, tmp_path, seed):
+    brought(area, tmp_path / "plain")
+    whole = tree(tmp_path / "plain")
+    shutil.rmtree(tmp_path / "cache")
+    server.plan(*some_faults(65, seed))
+    brought(area, tmp_path / "out")
+    assert server.left == 0 and tree(tmp_path / "out") == whole
+
+
+def interrupted(line, folder: Path, sign: int, moment) -> tuple[int, str]:
+    """A fetch in another process, sent a signal at some moment: its exit code and what it said."""
+    command = [sys.executable, "-m", "s2cd", *map(str, line)]
+    child = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    while child.poll() is None and not moment():
+        time.sleep(0.002)
+    child.send_signal(sign)
+    _, said = child.communicate(timeout=60)
+    return child.returncode, said
+
+
+def test_killed_at_any_moment_it_continues(server, area, tmp_path):
+    three = {"bands": ("B02", "B08", "B11"), "clouds": False}
+    brought(area, tmp_path / "plain", **three)
+    out, server.rate = tmp_path / "out", 50_000
+    line = words(area, "--bands", "B02,B08,B11", "--no-clouds")
+    for moment in (lambda: list(out.rglob("*.part")), lambda: list(out.rglob("*.jp2"))):
+        assert interrupted(line, tmp_path, signal.SIGKILL, moment)[0] == -signal.SIGKILL
+        assert not (out / "fetch.json").exists()
+    brought(area, out, **three)
+    assert tree(out) == tree(tmp_path / "plain")
+
+
+def test_ctrl_c_is_130_and_the_same_command_continues(server, area, call, tmp_path):
+    server.rate = 20_000
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    code, said = interrupted(
+        line, tmp_path, signal.SIGINT, lambda: list((tmp_path / "out").rglob("*.part"))
+    )
+    assert code == 130 and "the same command continues" in said
+    server.rate = None
+    assert call(*line).returncode == 0
+
+
+def test_a_full_disk_is_one_line_and_with_room_it_continues(server, area, disk):
+    folder, resize = disk
+    resize(60_000)
+    with pytest.raises(S2cdError, match="The disk is full"):
+        brought(area, folder / "out")
+    assert not list(folder.rglob("fetch.json"))
+    resize(64 << 20)
+    assert brought(area, folder / "out")["before"]["date"] == "2015-11-20"
+
+
+def test_a_disk_without_room_is_told_before_anything_comes(server, area, call, disk):
+    folder, resize = disk
+    resize(60_000)
+    line = words(area)
+    line[line.index("out")] = folder / "out"
+    assert "GB free" in refused(call(*line)) and not server.asked("jp2$")
+
+
+def test_a_product_that_lacks_a_band_is_told(server, files, area, tmp_path):
+    (key,) = [key for key in files if key.endswith("20151120T054122_B08.jp2")]
+    del files[key]
+    with pytest.raises(S2cdError, match="not complete where it was looked for: B08 is missing"):
+        brought(area, tmp_path / "out")
+
+
+def test_a_band_of_another_place_never_gets_its_name(server, files, area, tmp_path, archive):
+    product = next(archive.glob("S2A_MSIL1C_20151120*N0500*"))
+    (key,) = [key for key in files if product.name in key and key.endswith("MTD_TL.xml")]
+    moved = files[key].read_text().replace("<ULX>199980</ULX>", "<ULX>199920</ULX>")
+    files[key] = moved.encode()
+    manifest = key.split("/GRANULE")[0] + "/manifest.safe"
+    text = files[manifest].read_text()
+    old = hashlib.sha3_256((product / key.split(".SAFE/")[1]).read_bytes()).hexdigest()
+    files[manifest] = text.replace(old, hashlib.sha3_256(files[key]).hexdigest()).encode()
+    quick = Policy(pause=0.001, longest_pause=0.001, tries=2)
+    with pytest.raises(S2cdError, match="lies elsewhere"):
+        brought(area, tmp_path / "out", quick)
+    assert not list((tmp_path / "out").rglob("T43QBF_20151120*_B02.jp2"))
+
+
+def test_a_listing_and_a_manifest_that_contradict_each_other_are_told(
+    server, files, area, tmp_path
+):
+    (key,) = [key for key in files if key.endswith("20151120T054122_B08.jp2")]
+    files[key] = files[key].read_bytes() + b"more"
+    with pytest.raises(S2cdError, match="the product's manifest says"):
+        brought(area, tmp_path / "out")
+
+
+HOSTILE = b"""<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">
+<!ENTITY b "&a;&a;">]><x>&b;</x>"""
+
+
+@pytest.mark.parametrize("name", ["MTD_MSIL1C.xml", "MTD_TL.xml", "manifest.safe"])
+def test_xml_that_declares_entities_is_refused(server, files, area, tmp_path, name):
+    for key in [key for key in files if key.endswith(name) and "20151120" in key]:
+        files[key] = HOSTILE
+    quick = Policy(pause=0.001, longest_pause=0.001, tries=2)
+    with pytest.raises(S2cdError) as told:
+        brought(area, tmp_path / "out", quick)
+    assert "root:" not in str(told.value) and len(str(told.value).splitlines()) == 1
+
+
+def test_names_that_lead_out_of_the_product_are_refused(server, files, area, tmp_path):
+    start = next(k for k in files if "20151120" in k and "_N0500_" in k).split(".SAFE/")[0]
+    for name in ("../../../../evil.jp2", "GRANULE/x/IMG_DATA/..\\evil_B02.jp2"):
+        files[f"{start}.SAFE/{name}"] = b"evil"
+        with pytest.raises(S2cdError, match="strange name"):
+            brought(area, tmp_path / "out")
+        del files[f"{start}.SAFE/{name}"]
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_listing_that_never_ends_is_told(server, area, call, monkeypatch):
+    page = "<ListBucketResult><IsTruncated>true</IsTruncated>{}</ListBucketResult>"
+    count = iter(range(10**6))
+
+    def endless(asked):
+        prefix = f"{asked.query['prefix']}{next(count):09d}/"
+        part = f"<CommonPrefixes><Prefix>{prefix}</Prefix></CommonPrefixes>"
+        return Reply(page.format(part).encode(), kind="application/xml", ranges=False)
+
+    server.app = endless
+    with pytest.raises(S2cdError, match="without end"):
+        choose(Google(QUICK), request_of(area, Path("out")))
+
+
+def test_a_page_of_html_in_place_of_a_listing_is_told(server, area):
+    server.plan(Fault("html", times=10**6))
+    quick = Policy(pause=0.001, longest_pause=0.001, tries=2)
+    with pytest.raises(S2cdError, match=r"2 x a page of HTML"):
+        choose(Google(quick), request_of(area, Path("out")))
+
+
+def test_a_broken_cache_is_no_harm(server, area, tmp_path):
+    source = Google(QUICK)
+    first = choose(source, request_of(area, Path("out")))
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file():
+            path.write_bytes(HOSTILE)
+    assert choose(Google(QUICK), request_of(area, Path("out"))) == first
+
+
+def test_the_cloud_over_the_area_counts_more_than_that_of_the_whole_product(
+    server, files, area, tmp_path, call
+):
+    days = {date(2015, 11, 10): 5.0, date(2015, 11, 22): 30.0, DATES[1]: 0.0}
+    for day, cloud in days.items():
+        sheet = Sheet(day, SIZE, cloud=cloud)
+        root = tmp_path / "sky" / f"{sheet.name}.SAFE"
+        (root / sheet.granule / "QI_DATA").mkdir(parents=True)
+        cloudy = (slice(0, 40), slice(0, 40)) if cloud == 5 else (slice(0, 2), slice(0, 40))
+        (root / sheet.granule / "QI_DATA" / "MSK_CLASSI_B00.jp2").write_bytes(raster(cloudy, 40))
+        write_metadata(root, sheet)
+    server.app = bucket(bucket_files(sorted((tmp_path / "sky").iterdir())))
+    pair = choose(Google(QUICK), request_of(area, Path("out")))
+    assert pair.before.day == date(2015, 11, 22) and pair.before.cloud == 0
+    asked = len(server.seen)
+    assert choose(Google(QUICK), request_of(area, Path("out"))) == pair
+    assert not [one for one in server.seen[asked:] if "MSK" in one.path]  # kept in the cache
+
+
+def test_alone_the_last_year_and_five_years_before(server, area):
+    request = Request(Order(open_aoi(area), Path("out")), today=date(2021, 3, 1))
+    pair = choose(Google(QUICK), request)
+    assert (pair.before.day, pair.after.day) == DATES
+
+
+def test_the_folder_is_named_after_the_area(server, area, call, tmp_path):
+    aoi = {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}}]}
+    west, south, east, north = map(float, area.split(","))
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    aoi["features"][0]["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    (tmp_path / "my town.geojson").write_text(json.dumps(aoi))
+    line = ["fetch", "--aoi", "my town.geojson", "--dates", ",".join(map(str, DATES))]
+    done = call(*line, "--bands", "B02", "--no-clouds")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data/my_town/before.tif").exists()
