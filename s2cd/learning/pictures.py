@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2cd.learning.evaluate import Options, places_of
+from s2cd.learning.evaluate import Options, detector_for, places_of
 from s2cd.learning.figures import figure_of
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.scenes import lit_for
-from s2cd.networks.detector import Detector, Frozen
-from s2cd.networks.registry import find_detector
+from s2cd.networks.detector import Frozen
 from s2cd.output import completed
 from s2cd.scenes.bands import RGB
 from s2cd.scenes.mask import UNLABELLED
@@ -77,8 +76,8 @@ def draw_samples(
     Raises:
         S2cdError: where DATA or the model cannot be used, or the picture is there.
     """
-    detector: Detector = find_detector(model, options.compute)
     places = places_of(data, options.split)[:count]
+    detector = detector_for(model, places, options)
     rows: list[Shown] = []
     for number, place in enumerate(places):
         sample = prepare(place, detector.bands, options.cache)
