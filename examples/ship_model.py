@@ -1,7 +1,7 @@
 """Make a network that ships, and its card, from a run and the cross-validation of its recipe.
 
-    python examples/ship_model.py runs/final runs/experiments/lite0-imagenet \\
-        -o s2cd/weights/oscd10.safetensors --data ../shared/data/oscd
+    python examples/ship_model.py runs/final runs/experiments/lite0-imagenet
+        -o s2cd/weights/oscd10.safetensors --data ../shared/data/oscd     (one line)
 
 RUN is a folder of `s2cd train`; SCORES is one of `s2cd evaluate --cross-validate` (or a row of
 experiments.py) of the same recipe. Threshold, calibration and every score of the card come from
@@ -284,9 +284,9 @@ def main() -> None:
              "settings": settings, "errors": errors, "speed": speed}  # fmt: skip
     with completed(asked.output.with_suffix(".md"), overwrite=True) as temporary:
         temporary.write_text(card(facts, found, asked.run, picture), encoding="utf-8")
-    print(f"{asked.output}: {asked.output.stat().st_size / 1e6:.1f} MB, threshold {spec.threshold}, "
-          f"temperature {spec.temperature}, bias {spec.bias}, ECE {errors[1]:.4f}, "
-          f"F1 {found.scores['chosen']['f1']:.4f}")  # fmt: skip
+    size, score = asked.output.stat().st_size / 1e6, found.scores["chosen"]["f1"]
+    print(f"{asked.output}: {size:.1f} MB, threshold {spec.threshold}, temperature ", end="")
+    print(f"{spec.temperature}, bias {spec.bias}, ECE {errors[1]:.4f}, F1 {score:.4f}")
 
 
 if __name__ == "__main__":
