@@ -112,6 +112,8 @@ def pictured(scores: Path, found: Judged, places: list[Any], path: Path) -> str:
                 counts = confusion(predicted, label[area])
                 if counts.tp + counts.fn >= LEAST:
                     windows.append((counts.f1 or 0.0, name, sample, area, predicted))
+    if not windows:
+        return ""
     windows.sort(key=lambda one: one[:2])
     picks = [windows[round((len(windows) - 1) * part)] for part in (0.9, 0.5, 0.0)]
     draw([shown(s, s.pair.window(*area), area, p == 1) for _, _, s, area, p in picks], path)
@@ -158,7 +160,8 @@ def card(facts: dict[str, Any], found: Judged, run: Path, picture: str) -> str:
     low, high = chosen["f1_interval"]
     kept = [n for n in settings if n not in OTHER | {"patience"}]
     recipe = ", ".join(f"{n} {settings[n]}" for n in kept if settings[n] not in ("", [], None))
-    made = [one for one in (run / "card.md").read_text().splitlines() if one.startswith("- seed")]
+    said = (run / "card.md").read_text().replace("\n  ", " ").splitlines()  # items on a line each
+    made = [one for one in said if one.startswith("- seed")]
     worst = sorted(
         found.counts, key=lambda n: confusion_at(found.counts[n], found.chosen[n]).f1 or 0
     )
