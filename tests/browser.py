@@ -37,7 +37,7 @@ def opened(browser, url: str, **context):
             page.troubles.append(message.text)
 
     page.on("console", heard)
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)
     page.goto(url)
     page.wait_for_selector("html[data-ready]")
     try:

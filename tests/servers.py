@@ -186,8 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_at_once = max(server.most_at_once, server.at_once)
         try:
             fault = server.fault_for(asked)
+            if fault is not None and fault.kind == "status":
+                fault.also()  # before who asked can act on the refusal
             self._send(asked, fault)
-            if fault is not None:
+            if fault is not None and fault.kind != "status":
                 fault.also()
         except OSError:
             self.close_connection = True

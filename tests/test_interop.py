@@ -118,7 +118,7 @@ def test_geoparquet_is_version_1_1_and_can_be_cut_by_its_boxes(results):
     import pyarrow.parquet
 
     metadata = json.loads(pyarrow.parquet.read_schema(results / "changes.parquet").metadata[b"geo"])
-    assert set(metadata) == {"version", "primary_column", "columns"}
+    assert {"version", "primary_column", "columns"} <= set(metadata)
     assert metadata["version"] == "1.1.0"
     column = metadata["columns"][metadata["primary_column"]]
     assert {"encoding", "geometry_types", "crs", "bbox", "covering"} <= set(column)
@@ -201,6 +201,7 @@ def test_qgis_loads_map_changes_and_style_and_draws_them(results, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "may only be partially supported" not in done.stderr
     count, renderer, colour, crs = done.stdout.split()[-4:]
     table = pyogrio.read_dataframe(results / "changes.gpkg", layer="changes")
     assert int(count) == len(table)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from affine import Affine
@@ -107,20 +108,21 @@ class _Once(logging.Filter):
         return not known
 
 
-_ONCE = _Once()
+_TOLD: WeakKeyDictionary[logging.Handler, _Once] = WeakKeyDictionary()
+"""What each listener has been told."""
 
 
 @contextmanager
 def _said_once() -> Iterator[None]:
     """Have what is assumed of places said of the first: a data set has hundreds of them."""
-    handlers = logging.getLogger("s2cd").handlers
-    for handler in handlers:
-        handler.addFilter(_ONCE)
+    filters = {h: _TOLD.setdefault(h, _Once()) for h in logging.getLogger("s2cd").handlers}
+    for handler, once in filters.items():
+        handler.addFilter(once)
     try:
         yield
     finally:
-        for handler in handlers:
-            handler.removeFilter(_ONCE)
+        for handler, once in filters.items():
+            handler.removeFilter(once)
 
 
 def key_of(place: Place, bands: tuple[str, ...] | None) -> str:

@@ -71,8 +71,9 @@ def find_layer(path: Path, asked: str | None) -> Layer:
     info = pyogrio.read_info(path, layer=name, force_feature_count=True, force_total_bounds=True)
     if not info["features"]:
         raise S2cdError(f"The layer {name} of {path} is empty. Draw polygons in it")
-    if not (info["geometry_type"] or "").removesuffix(" Z").endswith((*_KINDS, "Unknown", "tion")):
-        raise S2cdError(_no_polygons(path, name, info["geometry_type"]))
+    kind = str(info["geometry_type"])
+    if "Point" in kind or "LineString" in kind:  # what else there is, the shapes themselves tell
+        raise S2cdError(_no_polygons(path, name, kind))
     crs = None if info["crs"] is None else CRS.from_user_input(info["crs"])
     if crs is None or crs.name.lower().startswith(_UNDEFINED):
         raise S2cdError(f"{path} has no CRS. Set it in a GIS (a Shapefile needs its .prj)")

@@ -14,10 +14,10 @@ from odc.geo.geobox import GeoBox
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
 from s2cd.learning.areas import Cut, cut
-from s2cd.learning.places import REQUEST
+from s2cd.learning.places import REQUEST, open_date
 from s2cd.learning.prepared import identity
 from s2cd.learning.store import Area
-from s2cd.learning.tiling.formats import Files, GeoTiffs, ZarrStore
+from s2cd.learning.tiling.formats import ROLES, Files, GeoTiffs, ZarrStore
 from s2cd.learning.tiling.scene import Chip, Scene, Tiling, lattice, open_scene
 from s2cd.output import completed, write_errors
 
@@ -47,13 +47,14 @@ def tile(
         S2cdError: where an input cannot be used, or the folder holds something else.
     """
     _claim(tiling, folder)
+    if (rows := _finished(folder)) is not None:
+        return _summary(folder, tiling, rows, 0)
     scene = open_scene(tiling)
     groups = list(lattice(scene.pair.shape, tiling.size, tiling.step))
     kind = GeoTiffs if tiling.format == "geotiff" else ZarrStore
     files = kind.create(folder, scene, [area for group in groups for area in group])
     sides = _cut(scene, tiling)
-    rows: list[dict[str, Any]] = []
-    written = 0
+    rows, written = [], 0
     tasks = [(_write_group, (scene, files, group)) for group in groups]
     for done, (found, new) in enumerate(run_all(tasks, workers or Workers()), start=1):
         rows += found
@@ -67,7 +68,7 @@ def tile(
         row.update(_place(scene.pair.geobox, _area(row, tiling.size)))
     _write_lists(rows, folder, tiling)
     _write_index(rows, folder)
-    return _summary(folder, rows, written, sum(map(len, groups)))
+    return _summary(folder, tiling, rows, written)
 
 
 def _claim(tiling: Tiling, folder: Path) -> None:
@@ -161,7 +162,21 @@ def _write_index(rows: list[dict[str, Any]], folder: Path) -> None:
         temporary.write_text(text.getvalue())
 
 
-def _summary(folder: Path, rows: list[dict[str, Any]], written: int, asked: int) -> dict[str, Any]:
+def _finished(folder: Path) -> list[dict[str, Any]] | None:
+    """The rows of the index, where it is there and all files that it names are."""
+    if not (folder / INDEX).is_file():
+        return None
+    with (folder / INDEX).open(newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    names = [row[role] for row in rows for role in ROLES if row.get(role)]
+    return rows if all((folder / name).is_file() for name in names) else None
+
+
+def _summary(
+    folder: Path, tiling: Tiling, rows: list[dict[str, Any]], written: int
+) -> dict[str, Any]:
+    height, width = open_date(tiling.before, tiling.bands).odc.geobox.shape
+    asked = sum(map(len, lattice((height, width), tiling.size, tiling.step)))
     sides = [row["split"] for row in rows]
     return {
         "folder": str(folder),

@@ -17,7 +17,7 @@ from s2cd.scenes.stack import SCALE, encode, stack_array, write_stack
 
 CODES = "0 = no change, 1..n = class, 255 = not labelled"
 _SIDES = ("A", "B", "label")
-_ROLES = ("before", "after", "label")
+ROLES = ("before", "after", "label")
 
 
 class Files(Protocol):
@@ -66,12 +66,12 @@ class GeoTiffs:
             stack = stack_array(values, box, self.scene.pair.bands)
             qa = stack_array(chip.flags[which][None], box, ("QA",))[0]
             tags = {**self.tags[which], **place}
-            write_stack(stack, paths[_ROLES[which]], qa, tags, overwrite=True)
+            write_stack(stack, paths[ROLES[which]], qa, tags, overwrite=True)
         if chip.label is not None:
             _write_mask(chip.label, paths["label"], box)
 
     def _paths(self, area: Area) -> dict[str, str]:
-        kinds = zip(_ROLES, _SIDES, strict=True)
+        kinds = zip(ROLES, _SIDES, strict=True)
         paths = {role: f"{side}/{_name(area)}.tif" for role, side in kinds}
         if self.scene.label is None:
             del paths["label"]
@@ -95,7 +95,7 @@ class ZarrStore:
         with write_errors(folder):
             group = zarr.open_group(str(folder / "windows.zarr"), mode="a")
             group.attrs.update({"bands": bands, "scale": SCALE, "nodata": 0, "codes": CODES})
-            for which, role in enumerate(_ROLES[: 2 if scene.label is None else 3]):
+            for which, role in enumerate(ROLES[: 2 if scene.label is None else 3]):
                 if role in group:
                     continue
                 is_date = role != "label"
@@ -114,7 +114,7 @@ class ZarrStore:
     def hold(self, area: Area) -> bool:
         """Whether a window is there: each chunk is complete or absent."""
         tail = {"before": "0/0/0", "after": "0/0/0", "label": "0/0"}
-        roles = _ROLES[: 2 if self.scene.label is None else 3]
+        roles = ROLES[: 2 if self.scene.label is None else 3]
         store = self.folder / "windows.zarr"
         return all((store / f"{r}/c/{self.number[area]}/{tail[r]}").exists() for r in roles)
 
@@ -129,7 +129,7 @@ class ZarrStore:
         number = self.number[chip.area]
         config: Any = {"write_empty_chunks": True}
         values: dict[str, NDArray[Any]] = {}
-        for which, role in enumerate(_ROLES[:2]):
+        for which, role in enumerate(ROLES[:2]):
             date = encode((chip.before, chip.after)[which])
             values[role] = np.concatenate([date, chip.flags[which][None]])
         if chip.label is not None:

@@ -48,9 +48,9 @@ _BARE = 0.1
 roofs, asphalt and rows of houses at 0.0 to 0.09."""
 _LESS_BARE = 0.03
 """A fall of BSI that is more than the wetness of soil."""
-_BRIGHTER = 1.25
+_BRIGHTER = 1.4
 """How much brighter in red, green and blue vegetation becomes where it is built upon; what burned,
-or was mown, does not."""
+was mown or ploughed does not."""
 _DARK = 0.05
 """Reflectance of water at 1.6 micrometres, at most: shade in a city is brighter but where it is
 deepest."""

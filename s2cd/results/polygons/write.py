@@ -21,6 +21,8 @@ FORMATS = {
     ".parquet": "GeoParquet",
 }
 """Formats by the ending of a name."""
+GPKG = {"VERSION": "1.2"}
+"""Programs from before 2023 warn of later versions of GeoPackage; nothing of them is needed."""
 PROVENANCE = ("MODEL", "MODEL_SHA256", "THRESHOLD", "CALIBRATION", "BEFORE", "AFTER")
 """The tags of a map that its GeoPackages keep."""
 
@@ -94,7 +96,7 @@ def _options(found: Found, driver: str) -> dict[str, Any]:
     if driver == "FlatGeobuf":
         return {"layer_options": {"SPATIAL_INDEX": "YES" if len(found.table) else "NO"}}
     facts = {name: found.tags[name] for name in PROVENANCE if name in found.tags}
-    return {"layer": LAYER, "layer_metadata": facts or None}
+    return {"layer": LAYER, "layer_metadata": facts or None, "dataset_options": GPKG}
 
 
 def embed_style(style: str, path: Path) -> None:

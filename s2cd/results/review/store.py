@@ -16,7 +16,7 @@ from s2cd.output import completed, one_line
 from s2cd.results.polygons.read import read_polygons
 from s2cd.results.polygons.shapes import ellipsoidal
 from s2cd.results.polygons.style import qml
-from s2cd.results.polygons.write import LAYER, embed_style
+from s2cd.results.polygons.write import GPKG, LAYER, embed_style
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -167,19 +167,20 @@ def create_store(table: "GeoDataFrame", path: Path, mark: str) -> None:
     import pyogrio
     from pyogrio.errors import DataSourceError, FeatureError
 
-    known = table["status"] if "status" in table.columns else None
-    status = np.full(len(table), STATUSES[0], object)
-    if known is not None:
-        status = np.where(known.isin(STATUSES), known, status)
-    table = table.assign(status=status, redrawn=np.zeros(len(table), np.int32))
+    table = table.assign(status=_statuses(table), redrawn=np.zeros(len(table), np.int32))
     single = bool((table.geometry.geom_type == "Polygon").all())
-    options = {"driver": "GPKG", "layer": LAYER, "SPATIAL_INDEX": "NO"}
+    options = {"driver": "GPKG", "layer": LAYER, "layer_options": {"SPATIAL_INDEX": "NO"}}
     with completed(path) as temporary:
         working = temporary.with_name(f"{temporary.name}.gpkg")
         try:
             kind = "Polygon" if single else "MultiPolygon"
             pyogrio.write_dataframe(
-                table, working, geometry_type=kind, promote_to_multi=not single, **options
+                table,
+                working,
+                geometry_type=kind,
+                promote_to_multi=not single,
+                dataset_options=GPKG,
+                **options,
             )
         except (DataSourceError, FeatureError) as e:
             raise S2cdError(f"{path} cannot be written: {one_line(e)}. Check its folder") from e
@@ -190,6 +191,14 @@ def create_store(table: "GeoDataFrame", path: Path, mark: str) -> None:
             base.execute(f"INSERT INTO {_MARK} VALUES (?)", (mark,))  # noqa: S608
         base.close()
         working.replace(temporary)
+
+
+def _statuses(table: "GeoDataFrame") -> Any:
+    """The status of each change; unreviewed where it has none."""
+    status = np.full(len(table), STATUSES[0], object)
+    if "status" not in table.columns:
+        return status
+    return np.where(table["status"].isin(STATUSES), table["status"], status)
 
 
 def check_store(path: Path, mark: str) -> None:

@@ -39,12 +39,17 @@ def write_collection(items: list[Path], path: Path, overwrite: bool = False) -> 
         ],
     }
     for value, item in zip(read, items, strict=True):
-        kept = [link for link in value["links"] if link["rel"] not in ("collection", "parent")]
-        up = {"href": relative(path, item), "type": "application/json"}
-        value["links"] = [*kept, *({"rel": rel, **up} for rel in ("collection", "parent"))]
+        _link_up(value, item, path)
         write_json({**value, "collection": collection["id"]}, item, overwrite=True)
     write_json(collection, path, overwrite)
     return collection
+
+
+def _link_up(value: dict[str, Any], item: Path, collection: Path) -> None:
+    """Give an item the links to its collection, in place of any to another."""
+    up = {"href": relative(collection, item), "type": "application/json"}
+    kept = [link for link in value["links"] if link["rel"] not in ("collection", "parent")]
+    value["links"] = [*kept, *({"rel": rel, **up} for rel in ("collection", "parent"))]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """A network as a STAC item of its own, by the Machine Learning Model extension (MLM 1.4)."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2cd.errors import S2cdError
 from s2cd.results.stac.assets import CLASSES, asset
+
+if TYPE_CHECKING:
+    from s2cd.networks.spec import Spec
 
 EXTENSION = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 
@@ -28,41 +31,6 @@ def model_item(path: Path, target: Path, made_on: str, tags: dict[str, str]) -> 
     spec = read_spec(path)
     if sha256_of(path) != tags.get("MODEL_SHA256"):
         raise S2cdError(f"{path} did not make this map: its SHA-256 is another. Name its own model")
-    bands = len(spec.bands)
-    shape = [-1, 2, bands, spec.window, spec.window]
-    order = ["batch", "time", "band", "height", "width"]
-    scaling = [{"type": "z-score"}] * bands if spec.normalization == "zscore" else None
-    properties = {
-        "datetime": made_on,
-        "title": path.stem,
-        "description": f"Trained on: {spec.trained_on or 'nothing; its weights are random'}",
-        "mlm:name": path.stem,
-        "mlm:architecture": " ".join(p for p in (spec.architecture, spec.encoder) if p),
-        "mlm:framework": "PyTorch",
-        "mlm:tasks": ["semantic-segmentation"],
-        "mlm:hyperparameters": {"fusion": spec.fusion, "threshold": spec.threshold},
-        "mlm:input": [
-            {
-                "name": "before and after, reflectance",
-                "bands": list(spec.bands),
-                "input": {"shape": shape, "dim_order": order, "data_type": "float32"},
-                "value_scaling": scaling,
-                "resize_type": None,
-            }
-        ],
-        "mlm:output": [
-            {
-                "name": "change",
-                "tasks": ["semantic-segmentation"],
-                "result": {
-                    "shape": [-1, spec.outputs, spec.window, spec.window],
-                    "dim_order": ["batch", "class", "height", "width"],
-                    "data_type": "float32",
-                },
-                "classification:classes": CLASSES[:2],
-            }
-        ],
-    }
     weights = asset(path, target, "Weights", ["mlm:model", "mlm:weights"])
     weights["mlm:artifact_type"] = "safetensors.torch.save_file"
     return {
@@ -71,7 +39,45 @@ def model_item(path: Path, target: Path, made_on: str, tags: dict[str, str]) -> 
         "stac_extensions": [EXTENSION, "https://stac-extensions.github.io/file/v2.1.0/schema.json"],
         "id": path.stem,
         "geometry": None,
-        "properties": properties,
+        "properties": {"datetime": made_on, **_description(spec, path.stem)},
         "links": [],
         "assets": {"model": weights},
+    }
+
+
+def _description(spec: "Spec", name: str) -> dict[str, Any]:
+    return {
+        "title": name,
+        "description": f"Trained on: {spec.trained_on or 'nothing; its weights are random'}",
+        "mlm:name": name,
+        "mlm:architecture": " ".join(p for p in (spec.architecture, spec.encoder) if p),
+        "mlm:framework": "PyTorch",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:hyperparameters": {"fusion": spec.fusion, "threshold": spec.threshold},
+        "mlm:input": [_input(spec)],
+        "mlm:output": [_output(spec)],
+    }
+
+
+def _input(spec: "Spec") -> dict[str, Any]:
+    bands = len(spec.bands)
+    shape = [-1, 2, bands, spec.window, spec.window]
+    order = ["batch", "time", "band", "height", "width"]
+    return {
+        "name": "before and after, reflectance",
+        "bands": list(spec.bands),
+        "input": {"shape": shape, "dim_order": order, "data_type": "float32"},
+        "value_scaling": [{"type": "z-score"}] * bands if spec.normalization == "zscore" else None,
+        "resize_type": None,
+    }
+
+
+def _output(spec: "Spec") -> dict[str, Any]:
+    shape = [-1, spec.outputs, spec.window, spec.window]
+    order = ["batch", "class", "height", "width"]
+    return {
+        "name": "change",
+        "tasks": ["semantic-segmentation"],
+        "result": {"shape": shape, "dim_order": order, "data_type": "float32"},
+        "classification:classes": CLASSES[:2],
     }
