@@ -39,13 +39,11 @@ def save_checkpoint(
 
 
 def _halved(value: "Tensor") -> "Tensor":
-    """In 16 bits, unless it counts, or a number is too large or too small for them."""
+    """In 16 bits, unless it counts, or a number is too large for them."""
     if not value.is_floating_point():
         return value
     small = value.half()
-    return (
-        small if bool((small.isfinite() & ((small != 0) | (value.abs() < 1e-9))).all()) else value
-    )
+    return small if bool(small.isfinite().all()) else value
 
 
 def read_spec(path: Path) -> Spec:
