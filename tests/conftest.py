@@ -25,6 +25,12 @@ UTM = "EPSG:32643"
 ORIGIN = (199980.0, 2600040.0)
 
 
+@pytest.fixture(autouse=True)
+def without_weights(tmp_path_factory, monkeypatch):
+    """Tests go by `cva` where they name no model, whatever ships; see test_shipped.py."""
+    monkeypatch.setenv("S2CD_WEIGHTS", str(tmp_path_factory.getbasetemp() / "no-weights"))
+
+
 @pytest.fixture
 def shared() -> Path:
     if not SHARED.is_dir():

@@ -41,7 +41,11 @@ def detect(
     after: Annotated[Path, typer.Argument(help="The later stack or raster.")],
     output: Output,
     model: Annotated[
-        str, typer.Option(help="A detector by name (s2cd models), or a checkpoint file.")
+        str,
+        typer.Option(
+            help="A detector by name (s2cd models), or a checkpoint file; by default the network "
+            "for the bands at hand."
+        ),
     ] = "default",
     threshold: Annotated[
         float | None, typer.Option(help="Probability from which a pixel is change, in 0..1.")
@@ -115,13 +119,13 @@ def _models(context: typer.Context) -> None:
 
 
 def list_models(json: Json = False) -> None:
-    """List the built-in detectors; any checkpoint file is one too."""
-    from s2cd.networks.registry import BUILT_IN
+    """List the detectors that are here; any checkpoint file is one too."""
+    from s2cd.networks.registry import detectors
 
     if json:
-        print_json({"models": dict(BUILT_IN)})
+        print_json({"models": dict(detectors())})
         return
-    for name, text in BUILT_IN.items():
+    for name, text in detectors().items():
         typer.echo(f"{name:<12} {text}")
 
 
@@ -129,21 +133,26 @@ def info(
     model: Annotated[str, typer.Argument(help="A detector by name, or a checkpoint file.")],
     json: Json = False,
 ) -> None:
-    """Say what a detector is, and how it is to be used."""
+    """Say what a detector is, how it is to be used, and what its card says of it."""
     from s2cd.networks.registry import BUILT_IN, checkpoint_path
 
+    card = ""
     if model in BUILT_IN:
         facts: dict[str, object] = {"model": model, "description": BUILT_IN[model]}
     else:
         from dataclasses import asdict
 
         from s2cd.networks.checkpoint import read_spec, sha256_of
+        from s2cd.networks.shipped import card_of
 
         path = checkpoint_path(model)
         facts = {"model": path.stem, "sha256": sha256_of(path), **asdict(read_spec(path))}
+        card = card_of(path)
     if json:
-        print_json(facts)
+        print_json(facts | ({"card": card} if card else {}))
         return
     for name, value in facts.items():
-        text = " ".join(value) if isinstance(value, tuple) else value
-        typer.echo(f"{name:<14} {text}")
+        if name != "ranges":  # forty numbers, for the machine
+            typer.echo(f"{name:<14} {' '.join(value) if isinstance(value, tuple) else value}")
+    if card:
+        typer.echo(f"\n{card}")

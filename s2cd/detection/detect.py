@@ -38,7 +38,7 @@ from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.output import check_writable
-from s2cd.scenes.pair import Pair, make_pair
+from s2cd.scenes.pair import Pair, make_pair, shared_bands
 from s2cd.scenes.stack import open_stack
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def detect(
     import dask.array as da
     from dask import delayed
 
-    detector = find_detector(model)
+    detector = find_detector(model, bands=shared_bands(before, after))
     wanted = preparation or Preparation()
     ready = prepared(make_pair(before, after, detector.bands), detector, wanted)
     pair, cut = ready.pair, _threshold(threshold, detector)
@@ -159,7 +159,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     """
     clock = _Clock()
     dates = open_stack(request.before, request.bands), open_stack(request.after, request.bands)
-    detector = find_detector(request.model, request.compute)
+    detector = find_detector(request.model, request.compute, shared_bands(*dates))
     pair = make_pair(*dates, detector.bands)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)

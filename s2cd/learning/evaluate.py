@@ -16,7 +16,7 @@ from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import prepare
 from s2cd.learning.scenes import Counts, confusion_at, counts_of, lit_for, stored_map
 from s2cd.networks.detector import Detector
-from s2cd.networks.registry import Compute, find_detector
+from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.scenes.mask import read_label
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     Raises:
         S2cdError: where DATA, the model or a place cannot be used.
     """
-    detector = find_detector(model, options.compute)
     chosen = places_of(data, options.split)
+    detector = detector_for(model, chosen, options)
     counts, scenes, near = [], {}, Nearness()
     for place in chosen:
         _warn_of(detector, place)
@@ -108,6 +108,16 @@ def places_of(data: Path, split: str) -> list[Place]:
     if not any(sides):
         raise S2cdError(f"{data} has no places of split {split!r}. Give --split all")
     return next(side for side in sides if side)
+
+
+def detector_for(model: str, places: list[Place], options: Options) -> Detector:
+    """A detector by name; ``default`` goes by the bands of the first place.
+
+    Raises:
+        S2cdError: where there is none, or the place cannot be used.
+    """
+    bands = prepare(places[0], None, options.cache).pair.bands if model == DEFAULT else ()
+    return find_detector(model, options.compute, bands)
 
 
 def summary(scenes: dict[str, Confusion], whole: Counts, near: Nearness) -> dict[str, Any]:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2cd.learning.evaluate import Options, places_of
+from s2cd.learning.evaluate import Options, detector_for, places_of
 from s2cd.learning.figures import figure_of
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.scenes import lit_for
-from s2cd.networks.detector import Detector, Frozen
-from s2cd.networks.registry import find_detector
+from s2cd.networks.detector import Frozen
 from s2cd.output import completed
 from s2cd.scenes.bands import RGB
 from s2cd.scenes.mask import UNLABELLED
+from s2cd.scenes.pair import Window
 
 _TITLES = ("before", "after", "truth", "prediction")
 _SIZE = 128
@@ -43,12 +43,17 @@ def _window(sample: Sample, frozen: Frozen, size: int, centre: NDArray[np.int64]
         int(min(max(c - size // 2, 0), max(0, n - size)))
         for c, n in zip(centre, sample.label.shape, strict=True)
     )
-    ys, xs = slice(top, top + size), slice(left, left + size)
-    window, truth = sample.pair.window(ys, xs), np.asarray(sample.label[ys, xs])
+    area = slice(top, top + size), slice(left, left + size)
+    window = sample.pair.window(*area)
     score = frozen.predict(window.before[None], window.after[None])[0]
+    return shown(sample, window, area, np.where(window.valid, score, 0))
+
+
+def shown(sample: Sample, window: Window, area: tuple[slice, slice], score: NDArray[Any]) -> Shown:
+    """A window of a place, which lies at ``area``, with any prediction of it within 0..1."""
     dates = [_colours(date, sample.pair.bands) for date in (window.before, window.after)]
-    change = (truth > 0) & (truth != UNLABELLED)
-    return Shown((*dates, change, np.where(window.valid, score, 0)))
+    truth = np.asarray(sample.label[area])
+    return Shown((*dates, (truth > 0) & (truth != UNLABELLED), score))
 
 
 def draw(rows: Sequence[Shown], path: Path, overwrite: bool = True) -> NDArray[np.uint8]:
@@ -77,8 +82,8 @@ def draw_samples(
     Raises:
         S2cdError: where DATA or the model cannot be used, or the picture is there.
     """
-    detector: Detector = find_detector(model, options.compute)
     places = places_of(data, options.split)[:count]
+    detector = detector_for(model, places, options)
     rows: list[Shown] = []
     for number, place in enumerate(places):
         sample = prepare(place, detector.bands, options.cache)

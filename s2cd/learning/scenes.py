@@ -13,6 +13,7 @@ from s2cd.learning.prepared import Sample
 from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.inputs import Statistics, network_input
 from s2cd.networks.runtime import probabilities
+from s2cd.networks.scaling import Scaling
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,7 @@ class Live:
 
     network: "nn.Module"
     statistics: Statistics | None
+    scaling: Scaling
     precision: str = "fp32"
 
     def predict(
@@ -36,7 +38,7 @@ class Live:
     ) -> NDArray[np.float32]:
         """Probabilities (n, height, width) of windows (n, band, height, width)."""
         seen = network_input(before, after, self.statistics)
-        return probabilities(self.network, seen, self.precision)
+        return probabilities(self.network, seen, self.precision, self.scaling)
 
     def numbers(self) -> dict[str, Any]:
         """Nothing: it is never written."""
@@ -53,7 +55,7 @@ def stored_map(sample: Sample, frozen: Frozen, lattice: Lattice) -> NDArray[np.u
 
 def scene_map(spec: "Spec", network: "nn.Module", sample: Sample) -> NDArray[np.uint8]:
     """Stored probabilities of a whole place, by a network in memory: (y, x)."""
-    frozen = Live(network, sample.statistics)
+    frozen = Live(network, sample.statistics, spec.scaling)
     return stored_map(sample, frozen, Lattice(spec.window, spec.halo))
 
 

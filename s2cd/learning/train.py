@@ -27,6 +27,7 @@ from s2cd.learning.scenes import Live, best_threshold, confusion_at, counts_of, 
 from s2cd.learning.state import restore_state, save_state, write_metrics
 from s2cd.networks.build import build, freeze_encoder
 from s2cd.networks.checkpoint import save_checkpoint
+from s2cd.networks.familiar import ranges_of
 from s2cd.networks.pretrained import load_encoder
 from s2cd.networks.runtime import check_precision, choose_device
 from s2cd.output import completed, write_errors
@@ -166,7 +167,9 @@ def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground, classes:
     check_precision(recipe.precision, device)
     names = ", ".join(s.place.name for s in samples[:40])
     spec = replace(
-        recipe.spec(samples[0].pair.bands, classes), trained_on=f"{ground.name}: {names}"
+        recipe.spec(samples[0].pair.bands, classes),
+        trained_on=f"{ground.name}: {names}",
+        ranges=ranges_of(sample.statistics for sample in samples),
     )
     torch.manual_seed(recipe.seed)
     network: Any = build(spec)
@@ -207,7 +210,7 @@ class Keeper:
         write_metrics(run.history, self.folder / "metrics.csv")
         (self.folder / "predictions").mkdir(exist_ok=True)
         path = self.folder / f"predictions/{row['epoch']:03.0f}.png"
-        frozen = Live(network, self.shown.statistics)
+        frozen = Live(network, self.shown.statistics, run.spec.scaling)
         shown = windows(self.shown, frozen, run.recipe.size, _PICTURED)
         track(self.loggers, row, draw(shown, path))
         said = [f"{name} {row[name]:.4f}" for name in ("loss", "f1", "threshold") if name in row]

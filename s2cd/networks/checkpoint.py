@@ -11,15 +11,19 @@ from s2cd.networks.spec import Spec
 from s2cd.output import completed, one_line
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _KEY = "s2cd"
 _MOST_HEADER = 16 << 20
 _PICKLE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def save_checkpoint(path: Path, spec: Spec, network: "nn.Module", overwrite: bool = False) -> None:
+def save_checkpoint(
+    path: Path, spec: Spec, network: "nn.Module", overwrite: bool = False, half: bool = False
+) -> None:
     """Write a network and its spec: complete under its name, or not at all.
+
+    With ``half``, numbers are kept in 16 bits where they fit; `load_network` computes in 32 again.
 
     Raises:
         S2cdError: where it cannot be written.
@@ -27,9 +31,19 @@ def save_checkpoint(path: Path, spec: Spec, network: "nn.Module", overwrite: boo
     from safetensors.torch import save
 
     tensors = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
+    if half:
+        tensors = {name: _halved(value) for name, value in tensors.items()}
     content = save(tensors, metadata={_KEY: spec.to_json()})
     with completed(path, overwrite) as temporary:
         temporary.write_bytes(content)
+
+
+def _halved(value: "Tensor") -> "Tensor":
+    """In 16 bits, unless it counts, or a number is too large for them."""
+    if not value.is_floating_point():
+        return value
+    small = value.half()
+    return small if bool(small.isfinite().all()) else value
 
 
 def read_spec(path: Path) -> Spec:

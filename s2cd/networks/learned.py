@@ -1,6 +1,8 @@
 """Networks as detectors: the two steps of every detector, for a checkpoint."""
 
+import logging
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ from numpy.typing import NDArray
 from s2cd.errors import S2cdError
 from s2cd.networks.checkpoint import read_spec, sha256_of
 from s2cd.networks.detector import NOTHING_VALID
+from s2cd.networks.familiar import strange_bands
 from s2cd.networks.inputs import Statistics, network_input, statistics_of
 from s2cd.networks.runtime import check_precision, choose_device, network_at, probabilities
+from s2cd.networks.scaling import Scaling
 from s2cd.networks.spec import Spec
 from s2cd.scenes.pair import Pair
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,15 @@ class FrozenNetwork:
     device: str
     precision: str
     statistics: Statistics | None
+    scaling: Scaling
 
     def predict(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Probabilities (n, height, width) of windows (n, band, height, width)."""
         network = network_at(self.path, self.sha256, self.device)
-        return probabilities(network, network_input(before, after, self.statistics), self.precision)
+        seen = network_input(before, after, self.statistics)
+        return probabilities(network, seen, self.precision, self.scaling)
 
     def numbers(self) -> dict[str, Any]:
         """What was learned, fit for JSON."""
@@ -94,6 +102,7 @@ class Network:
             statistics = statistics_of(pair.sample(0), len(pair.bands))
             if statistics is None:
                 raise S2cdError(NOTHING_VALID)
+            self._warn_of(statistics)
         return self._frozen(statistics)
 
     def restore(self, numbers: dict[str, Any]) -> FrozenNetwork:
@@ -106,7 +115,23 @@ class Network:
 
     def _frozen(self, statistics: Statistics | None) -> FrozenNetwork:
         network_at(str(self.path), self.sha256, self.device)
-        return FrozenNetwork(str(self.path), self.sha256, self.device, self.precision, statistics)
+        facts = (str(self.path), self.sha256, self.device, self.precision)
+        return FrozenNetwork(*facts, statistics, self.spec.scaling)
+
+    def _warn_of(self, statistics: Statistics) -> None:
+        """Say where a date looks like nothing that the network was trained on."""
+        if not self.spec.ranges:
+            return
+        found = strange_bands(statistics, self.spec.ranges)
+        for role, strange in zip(("before", "after"), found, strict=True):
+            if strange:
+                logger.warning(
+                    "%s lies far from what %s was trained on (%s): expect more errors, and compare "
+                    "with --model irmad",
+                    role,
+                    self.name,
+                    " ".join(self.bands[index] for index in strange),
+                )
 
 
 def open_network(path: Path, device: str = "auto", precision: str = "fp32") -> Network:
@@ -118,4 +143,12 @@ def open_network(path: Path, device: str = "auto", precision: str = "fp32") -> N
     spec = read_spec(path)
     chosen = choose_device(device)
     check_precision(precision, chosen)
+    if spec.licence:
+        _say_licence(path.stem, spec.licence)
     return Network(path.resolve(), sha256_of(path), spec, chosen, precision)
+
+
+@cache
+def _say_licence(name: str, licence: str) -> None:
+    """Say what a network may be used for, once a process."""
+    logger.warning("the weights of %s are for %s", name, licence)

@@ -1,10 +1,12 @@
 """The detectors at hand, by the names that users type."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector
+from s2cd.networks.shipped import SHIPPED, best_for, shipped
 
 DEFAULT = "default"
 """The name of whatever serves best without a choice."""
@@ -23,15 +25,27 @@ class Compute:
     precision: str = "fp32"
 
 
-def find_detector(name: str, compute: Compute | None = None) -> Detector:
-    """The detector of that name: a built-in one, ``default``, or a checkpoint by its path.
+def detectors() -> dict[str, str]:
+    """Names and descriptions of the detectors that are there without a file of one's own."""
+    return BUILT_IN | {name: SHIPPED[name] for name in shipped()}
+
+
+def find_detector(name: str, compute: Compute | None = None, bands: Iterable[str] = ()) -> Detector:
+    """The detector of that name: one of `detectors`, ``default``, or a checkpoint by its path.
+
+    Args:
+        name: What the user calls it.
+        compute: What a network computes on.
+        bands: Those that both dates have; ``default`` goes by them.
 
     Raises:
         S2cdError: where there is none, or the file is no checkpoint.
     """
     from s2cd.networks.classical import Cva, IrMad, PcaKmeans
 
-    if name in (DEFAULT, "cva"):
+    if name == DEFAULT:
+        name = best_for(bands)
+    if name == "cva":
         return Cva()
     if name == "pca-kmeans":
         return PcaKmeans()
@@ -45,14 +59,15 @@ def find_detector(name: str, compute: Compute | None = None) -> Detector:
 
 
 def checkpoint_path(name: str) -> Path:
-    """The file that a model's name means.
+    """The file that a network's name means.
 
     Raises:
-        S2cdError: where there is neither a built-in model nor a file of that name.
+        S2cdError: where there is neither a network nor a file of that name.
     """
-    path = Path(name)
+    path = shipped().get(name, Path(name))
     if not path.is_file():
         raise S2cdError(
-            f"There is no model {name!r}. Name one of {', '.join(BUILT_IN)}, or a checkpoint file"
+            f"There is no model {name!r}. Name one of {', '.join(detectors())}, or a checkpoint "
+            "file"
         )
     return path

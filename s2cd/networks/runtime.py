@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
+from s2cd.networks.scaling import UNSCALED, Scaling
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,10 @@ def network_at(path: str, sha256: str, device: str) -> "torch.nn.Module":
 
 
 def probabilities(
-    network: "torch.nn.Module", dates: NDArray[np.float32], precision: str
+    network: "torch.nn.Module",
+    dates: NDArray[np.float32],
+    precision: str,
+    scaling: Scaling = UNSCALED,
 ) -> NDArray[np.float32]:
     """Probabilities of change (n, height, width) of a batch (n, 2, band, height, width).
 
@@ -108,6 +112,4 @@ def probabilities(
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
         logits = network(torch.from_numpy(dates).to(device))
-        if logits.shape[1] > 1:
-            return (1 - torch.softmax(logits.float(), dim=1)[:, 0]).cpu().numpy()
-        return torch.sigmoid(logits[:, 0].float()).cpu().numpy()
+        return scaling.probabilities(logits.float()).cpu().numpy()

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from s2cd.errors import S2cdError
+from s2cd.networks.scaling import Scaling
 from s2cd.scenes.bands import BANDS
 
 FUSIONS_OF = {
@@ -54,6 +55,10 @@ class Spec:
         classes: Kinds of change it tells apart; 1 where it tells change from none.
         depth: Stages of the encoder of ``siamese`` that are used, each half as large.
         detail: Whether ``siamese`` also has a skip at full resolution.
+        temperature: Of its `Scaling`; what `probabilities` are made with.
+        bias: Of the same.
+        ranges: What it was trained on looked like, see `familiar.ranges_of`; empty: not known.
+        licence: What its weights are for, in words; empty: anything.
     """
 
     architecture: str
@@ -70,6 +75,15 @@ class Spec:
     classes: int = 1
     depth: int = _MOST_DEPTH
     detail: bool = False
+    temperature: float = 1.0
+    bias: float = 0.0
+    ranges: tuple[tuple[float, ...], ...] = ()
+    licence: str = ""
+
+    @property
+    def scaling(self) -> Scaling:
+        """What turns its log odds into probabilities."""
+        return Scaling(self.temperature, self.bias)
 
     @property
     def outputs(self) -> int:
@@ -101,6 +115,9 @@ class Spec:
             raise S2cdError(f"A network of {self.classes} classes makes no sense. Name 1 to 100")
         if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
             raise S2cdError("A network's threshold is not within 0..1. Train it anew")
+        if not self.scaling.makes_sense:
+            raise S2cdError("A network's temperature or bias makes no sense. Calibrate it anew")
+        self._check_ranges()
 
     def _check_sizes(self) -> None:
         core = self.window - 2 * self.halo
@@ -109,6 +126,12 @@ class Spec:
             raise S2cdError(f"A network's stride, core, halo and window {sizes} make no sense")
         if self.window % self.stride or core % self.stride:
             raise S2cdError(f"A network's window and core {sizes} are no multiples of its stride")
+
+    def _check_ranges(self) -> None:
+        lengths = {len(row) for row in self.ranges}
+        whole = not self.ranges or (len(self.ranges) == 4 and lengths == {len(self.bands)})
+        if not whole or not all(math.isfinite(v) for row in self.ranges for v in row):
+            raise S2cdError("A network's ranges do not fit its bands. Train it anew")
 
     def _check_encoder(self) -> None:
         usual = ENCODERS_OF.get(self.architecture, "")
@@ -157,8 +180,11 @@ _TYPES: dict[str, Any] = {
     "classes": int,
     "depth": int,
     "detail": bool,
+    "temperature": (int, float),
+    "bias": (int, float),
+    "ranges": list,
 }
-_LATER = {"classes", "depth", "detail"}
+_LATER = {"classes", "depth", "detail", "temperature", "bias", "ranges", "licence"}
 """Fields that older checkpoints lack: they mean what is usual."""
 
 
@@ -173,8 +199,11 @@ def _checked(values: Any) -> dict[str, Any]:
         )
     for name, value in values.items():
         expected = _TYPES.get(name, str)
-        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             raise S2cdError(f"The checkpoint's {name} is of the wrong kind. It is damaged")
     if not all(isinstance(band, str) for band in values["bands"]):
         raise S2cdError("The checkpoint's bands are of the wrong kind. It is damaged")
-    return {**values, "bands": tuple(values["bands"])}
+    rows = values.get("ranges", [])
+    if not all(isinstance(row, list) and all(type(v) is float for v in row) for row in rows):
+        raise S2cdError("The checkpoint's ranges are of the wrong kind. It is damaged")
+    return {**values, "bands": tuple(values["bands"]), "ranges": tuple(map(tuple, rows))}

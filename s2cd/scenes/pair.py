@@ -154,6 +154,12 @@ def make_pair(
     return Pair(only(before, chosen), only(after, chosen), grid, still)
 
 
+def shared_bands(before: xr.DataArray, after: xr.DataArray) -> tuple[str, ...]:
+    """The bands that both dates have, in the order of the first."""
+    others = {str(b) for b in after.band.values}
+    return tuple(str(b) for b in before.band.values if str(b) in others)
+
+
 def sampled_pixels(windows: Sequence[Window], most: int) -> NDArray[np.float64]:
     """Valid pixels of windows, evenly chosen, about ``most``: (bands of both dates, pixel)."""
     step = -(-sum(int(w.valid.sum()) for w in windows) // most)
@@ -189,14 +195,14 @@ def _common_bands(
                     f"The {date} image has no band {', '.join(missing)}. It holds {', '.join(held)}"
                 )
         return band_names(bands)
-    common = [b for b in first if b in second]
+    common = shared_bands(before, after)
     if not common:
         raise S2cdError(
             f"The two dates share no band: before holds {', '.join(first)}, after holds "
             f"{', '.join(second)}. Make both with the same --bands"
         )
     usual = tuple(b for b in DEFAULT_BANDS if b in common)
-    chosen = usual or tuple(common)
+    chosen = usual or common
     if len(first) != len(second):
         logger.info("bands in both dates: %s", " ".join(chosen))
     return chosen

@@ -8,6 +8,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from s2cd.networks.registry import BUILT_IN
+from s2cd.networks.shipped import SHIPPED
 from s2cd.results.dates import sensed
 from s2cd.results.places import degrees_at
 from s2cd.results.report.pictures import Seen
@@ -76,7 +77,8 @@ def provenance(change: Path, geobox: GeoBox, tags: dict[str, str]) -> list[tuple
     rows = [("Before", _source(tags, "BEFORE")), ("After", _source(tags, "AFTER"))]
     rows.append(("Registration", _registration(tags)))
     name = tags.get("MODEL", "")
-    rows.append(("Model", f"{name}: {BUILT_IN[name]}" if name in BUILT_IN else name))
+    known = BUILT_IN | SHIPPED
+    rows.append(("Model", f"{name}: {known[name]}" if name in known else name))
     rows.append(("Weights, SHA-256", tags.get("MODEL_SHA256", "")))
     rows.append(("Threshold", _threshold(tags)))
     rows.append(("Bands", tags.get("BANDS", "")))

@@ -1,0 +1,72 @@
+"""Probabilities that mean what they say, fitted on places that the networks never saw."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2cd.detection.blocks import STEPS
+from s2cd.errors import S2cdError
+from s2cd.learning.scenes import Counts
+from s2cd.networks.scaling import MOST_BIAS, TEMPERATURES, Scaling
+
+
+def fit_scaling(counts: Counts) -> Scaling:
+    """The scaling of greatest likelihood, over all pixels of a histogram of unscaled maps.
+
+    Raises:
+        S2cdError: where change or no change is not labelled at all.
+    """
+    from scipy.optimize import minimize
+
+    if not counts.sum(axis=1).all():
+        raise S2cdError("Calibration needs pixels with change and without. Label more places")
+    odds, weights = _log_odds(np.arange(STEPS + 1)), counts / counts.sum()
+
+    def loss(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scaled = odds * numbers[0] + numbers[1]
+        said = 1 / (1 + np.exp(-scaled))
+        cost = weights[0] @ np.logaddexp(0, scaled) + weights[1] @ np.logaddexp(0, -scaled)
+        slope = weights.sum(axis=0) * said - weights[1]
+        return float(cost), np.array([slope @ odds, slope.sum()])
+
+    low, high = TEMPERATURES
+    bounds = [(1 / high, 1 / low), (-MOST_BIAS, MOST_BIAS)]
+    found: Any = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds,
+                          options={"ftol": 1e-14, "gtol": 1e-9})  # fmt: skip
+    return Scaling(round(1 / float(found.x[0]), 4), round(float(found.x[1]), 4))
+
+
+def scaled_counts(counts: Counts, scaling: Scaling) -> Counts:
+    """The histogram that maps would have had under a scaling."""
+    target = np.rint(_scaled(np.arange(STEPS + 1), scaling) * STEPS).astype(int)
+    result = np.zeros_like(counts)
+    for row, values in zip(result, counts, strict=True):
+        np.add.at(row, target, values)
+    return result
+
+
+def scaled_by_others(counts: dict[str, Counts], parts: list[list[str]]) -> Counts:
+    """The histogram of all places, those of each fold under a scaling fitted on the others'."""
+    nothing = np.zeros((2, STEPS + 1), np.int64)
+    whole = nothing.copy()
+    for part in parts:
+        scaling = fit_scaling(sum((v for n, v in counts.items() if n not in part), nothing))
+        whole += scaled_counts(sum((counts[name] for name in part), nothing), scaling)
+    return whole
+
+
+def scaled_threshold(threshold: float, scaling: Scaling) -> float:
+    """The threshold under a scaling that leaves a map as it was, to a step of what is stored."""
+    edge = _scaled(np.array([threshold * STEPS - 0.5]), scaling)[0]
+    return float(np.clip(np.rint(edge * STEPS + 0.5), 1, STEPS)) / STEPS
+
+
+def _log_odds(steps: NDArray[Any]) -> NDArray[np.float64]:
+    """Of stored values; the first and the last stand for half a step, from 0 and up to 1."""
+    said = np.clip(steps / STEPS, 0.25 / STEPS, 1 - 0.25 / STEPS)
+    return np.log(said / (1 - said))
+
+
+def _scaled(steps: NDArray[Any], scaling: Scaling) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-(_log_odds(steps) / scaling.temperature + scaling.bias)))
