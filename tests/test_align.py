@@ -277,3 +277,11 @@ def test_polygons_and_maps_use_the_motion_that_is_in_the_tags(bent, tmp_path):
         tags = file.tags()
     assert tags["SHIFT_KIND"] == kind and tags["REGISTRATION"] == "after moved"
     assert motion_in(tags).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["affine", "local"])
+def test_windows_in_one_line_tell_of_no_more_than_a_translation(kind):
+    before, after = simulated((0.6, -0.4), 12, size=1900)
+    strip = [stack_array(d.values[:, :200], grid((200, 1900)), ["B04"]) for d in (before, after)]
+    assert not shift_between(make_pair(*strip), kind).is_sure
+    assert shift_between(make_pair(*strip)).is_sure

@@ -64,3 +64,15 @@ def test_detect_says_what_it_did_and_continues_from_it(tmp_path, run):
     assert json.loads(done.stdout)["normalization"] == "none"
     said = refused(run("detect", "b.tif", "a.tif", "-o", "f.tif", "--normalize", "histogram"))
     assert "none, linear, ir-mad" in said
+
+
+def test_a_calm_and_a_rough_sea_do_not_change_the_land():
+    random = np.random.default_rng(0)
+    before, _ = dates()
+    after = before.copy()
+    before.values[:, 50:] = 0.03 + random.normal(scale=0.008, size=before.values[:, 50:].shape)
+    after.values[:, 50:] = 0.03 + random.normal(scale=0.002, size=before.values[:, 50:].shape)
+    found = radiometry_of(make_pair(before, after), "linear")
+    land = after.values[:, :50] * np.array(found.gain)[:, None, None]
+    land += np.array(found.offset)[:, None, None]
+    assert np.abs(land - before.values[:, :50]).max() < 0.01

@@ -178,7 +178,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         clock.lap("write")
     shift = ready.shift
     done = {
-        "shift_px": None if shift is None else round(shift.length, 3),
+        "shift_px": round(shift.length, 3) if shift is not None and shift.is_sure else None,
         "normalization": ready.method,
         "seconds": clock.seconds,
     }
@@ -203,7 +203,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
 
     fingerprint = {
         "inputs": [_identity(path) for path in (request.before, request.after)],
-        "bands": pair.bands,
+        "bands": [pair.bands, request.bands],
         "model": [detector.name, detector.sha256, request.compute.precision],
         "threshold": threshold,
         "preparation": asdict(request.preparation),

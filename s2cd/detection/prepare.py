@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from s2cd.errors import S2cdError
 from s2cd.networks.classical.radiometry import radiometry_of
 from s2cd.networks.detector import Detector
 from s2cd.scenes.align import LEAST_SHIFT, Shift, aligned, shift_between
@@ -105,7 +106,12 @@ def normalized(pair: Pair, method: str) -> Pair:
 
 def motion_in(tags: Mapping[str, str]) -> Motion | None:
     """How a map's tags say that `after` was moved; None where it was left as it was."""
-    return restored(json.loads(tags["MOTION"])) if "MOTION" in tags else None
+    if "MOTION" not in tags:
+        return None
+    try:
+        return restored(json.loads(tags["MOTION"]))
+    except (ValueError, KeyError, TypeError) as e:
+        raise S2cdError("The map's tag MOTION is damaged. Make the map again") from e
 
 
 def _measured(pair: Pair, kind: str, memory: Memory) -> Shift | None:

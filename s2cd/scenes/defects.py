@@ -152,9 +152,13 @@ def _polygon(element: Element, said: str) -> Any:
 def _ring(element: Element, said: str) -> NDArray[np.float64]:
     """Corners (n, 2) of a posList."""
     size = element.get("srsDimension", "2")
+    if size not in ("2", "3"):
+        raise S2cdError(f"{said} holds a ring that is none. Fetch the product again")
     words = (element.text or "").split()
     try:
-        values = np.array([float(word) for word in words[:_MOST_POINTS]])
+        if len(words) > _MOST_POINTS:
+            raise ValueError("too many points")
+        values = np.array([float(word) for word in words])
         corners = values.reshape(-1, int(size))[:, :2]
     except ValueError as e:
         raise S2cdError(f"{said} holds a ring that is none. Fetch the product again") from e
@@ -176,10 +180,12 @@ def _raster(product: Product, name: str, band: str) -> MaskFile:
     plain = open_mask(archive.gdal_name(name), said, container, grid)
     codes = tile_codes(archive.read(name, _MOST_MASK), said)
     count = [-(-size // side) for size, side in zip(grid.shape, codes.size, strict=True)]
-    if codes.size != plain.block or count[0] * count[1] != len(codes.digests):
-        raise S2cdError(f"{said} has other tiles than GDAL sees. Fetch the product again")
-    everywhere = frozenset(np.ndindex(*count))
+    blocks = [-(-size // side) for size, side in zip(grid.shape, plain.block, strict=True)]
+    everywhere = frozenset(np.ndindex(*blocks))
     whole = MaskFile(plain.source, said, grid, plain.block, plain.version, everywhere)
+    tiles = codes.columns, len(codes.digests)
+    if codes.size != plain.block or tiles != (count[1], count[0] * count[1]):
+        return whole  # one large tile, which GDAL shows in blocks: decoded where asked for
     known: dict[Any, bool] = {}
     flagged = set()
     for number, digest in enumerate(codes.digests):

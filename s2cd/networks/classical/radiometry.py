@@ -15,7 +15,7 @@ _UNCHANGED = 0.95
 """Probability of no change from which on ``ir-mad`` takes a pixel; as in Canty and Nielsen."""
 _FEWEST = 100
 _GAINS = (0.5, 2.0)
-"""Gains beyond these are no difference of light: the bands are left as they are then."""
+"""Gains beyond these are no difference of light: only the level of a band is matched then."""
 
 
 def radiometry_of(pair: Pair, method: str) -> Radiometry | None:
@@ -45,9 +45,17 @@ def radiometry_of(pair: Pair, method: str) -> Radiometry | None:
 
 
 def _matched(before: NDArray[np.float64], after: NDArray[np.float64]) -> Radiometry:
-    pairs = [match(one, other) for one, other in zip(before, after, strict=True)]
+    pairs = [_bounded(one, other) for one, other in zip(before, after, strict=True)]
     gain, offset = zip(*pairs, strict=True)
     return Radiometry(gain, offset)
+
+
+def _bounded(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
+    """As `match`; where the gain is no light's, as of a calm and a rough sea, the median alone."""
+    gain, offset = match(before, after)
+    if _GAINS[0] <= gain <= _GAINS[1]:
+        return gain, offset
+    return 1.0, float(np.median(before) - np.median(after))
 
 
 def _regressed(before: NDArray[np.float64], after: NDArray[np.float64]) -> Radiometry:

@@ -20,6 +20,8 @@ _NODE = 256
 _UNIT = 128.0
 """Pixels that are one in the splines' arithmetic."""
 _SMOOTHINGS = np.logspace(-1, 5, 13)
+_LEAST_SPREAD = 0.45
+"""Standard deviation of windows across the line on which they lie best, in windows."""
 _ROUNDS = 10
 _TUKEY = 4.685
 """Of J. W. Tukey's biweight: beyond so many standard deviations a window does not count."""
@@ -57,11 +59,20 @@ def spread_of(lengths: Array) -> float:
     return max(SPREAD * float(np.median(lengths)), 0.01)
 
 
+def spread_enough(kind: str, centres: Array) -> bool:
+    """Whether windows lie so that a motion of a kind can be told from them: not all in a line."""
+    if kind == "translation":
+        return len(centres) > 0
+    away = (centres - centres.mean(axis=0)) / _UNIT
+    least = float(np.linalg.svd(away, compute_uv=False)[-1]) / np.sqrt(max(1, len(centres)))
+    return len(centres) >= LEAST[kind] and least >= _LEAST_SPREAD
+
+
 def _motion(at: Callable[[Array], Array], shape: tuple[int, int], nodes: tuple[int, int]) -> Motion:
     """A function of places (n, 2) at the nodes of a grid."""
     rows, columns = np.meshgrid(*node_places(shape, nodes), indexing="ij")
     values = at(np.stack([rows.ravel(), columns.ravel()], axis=1)).T.reshape(2, *nodes)
-    return motion_of(values, shape)
+    return motion_of(np.round(values, 6), shape)  # beyond, sums depend on threads
 
 
 def _design(places: Array) -> Array:
@@ -82,10 +93,13 @@ def _affine(centres: Array, shifts: Array) -> Callable[[Array], Array]:
 def _field(centres: Array, shifts: Array) -> Callable[[Array], Array]:
     """A smoothing spline; windows far from the affine map, and then from it, do not count."""
     kept = inliers(shifts - _affine(centres, shifts)(centres))
-    for _ in range(2):
+    spline = _affine(centres, shifts)
+    for _ in range(3):
+        if not spread_enough("local", centres[kept]):
+            return spline
         spline = _spline(centres[kept], shifts[kept])
         kept = inliers(shifts - spline(centres))
-    return _spline(centres[kept], shifts[kept])
+    return spline
 
 
 def _spline(centres: Array, shifts: Array) -> Callable[[Array], Array]:

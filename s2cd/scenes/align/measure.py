@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
-from s2cd.scenes.align.fit import LEAST, PARAMETERS, fitted, inliers, spread_of
+from s2cd.scenes.align.fit import LEAST, PARAMETERS, fitted, inliers, spread_enough, spread_of
 from s2cd.scenes.align.phase import contrast, phase_shift
 from s2cd.scenes.grid import reader_of, source_window, tiles
 from s2cd.scenes.motion import KINDS, Motion, restored, translation
@@ -106,9 +106,9 @@ def shift_between(pair: Pair, kind: str = "translation") -> Shift | None:
     patches = _patches(pair, _MOST_WINDOWS[kind])
     if not patches:
         return None
-    if len(patches) < LEAST[kind]:
-        return Shift(translation(0.0, 0.0, pair.shape), 0, np.inf, np.inf)
     centres = np.array([[(s.start + s.stop) / 2 for s in patch.tile] for patch in patches])
+    if not spread_enough(kind, centres):
+        return Shift(translation(0.0, 0.0, pair.shape), 0, np.inf, np.inf)
     motion = translation(0.0, 0.0, pair.shape)
     found = _measure(patches, pair, motion)
     for turn in range(_ITERATIONS):
@@ -158,7 +158,7 @@ def _patch(before: Any, after: Any, pair: Pair, tile: tuple[slice, slice]) -> _P
         return None
     origin = source_window(pair.after_geobox, pair.geobox, *tile, around=_MARGIN)
     second = read_date(after, *origin)
-    if 0 in second.shape or np.isnan(second).mean() > 0.2:
+    if 0 in second.shape or np.isnan(second).mean() > 0.2 or np.nanstd(second) < _FLAT:
         return None
     return _Patch(contrast(first), second, origin, tile)
 
