@@ -1,6 +1,7 @@
 """HTTP over real sockets, against a server that fails in every way that a test plans."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from queue import SimpleQueue
 
 import pytest
 import urllib3
@@ -29,6 +31,9 @@ from s2cd.sources.http import (
     is_whole,
     said_url,
 )
+from s2cd.sources.http import files as files_module
+from s2cd.sources.http.body import excerpt
+from s2cd.sources.http.files import side_by_side
 from s2cd.sources.http.trust import redirected
 from s2cd.sources.http.wait import retry_after
 
@@ -531,6 +536,30 @@ def test_an_errors_own_words_are_shown_cleanly(tmp_path):
     with serving(app) as server:
         with pytest.raises(SourceError, match=r'answers 400: \{"message": "bad \[31mbounds"\}'):
             Client([server.url], QUICK).read(Call(f"{server.url}/x"), "json", 99, bytes)
+
+
+@pytest.mark.parametrize("said", ["{}", "key={}", "no {}", "a" * 580 + " {}", '{{"t":"x{}"}}'])
+def test_a_long_token_is_not_shown_though_only_its_begin_was_read(said):
+    token = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(24))[:1500]
+    body = said.format(token) + "." * 800
+    answer = urllib3.HTTPResponse(
+        io.BytesIO(body.encode()), {"Content-Type": "text/plain"}, 401, preload_content=False
+    )
+    text = excerpt(answer, [f"Bearer {token}"])
+    assert not any(token[n : n + 8] in text for n in range(len(token) - 8))
+    assert len(text) <= 202 and text.startswith(": ")
+
+
+def test_threads_that_find_nothing_more_to_do_end_quietly(client, monkeypatch):
+    monkeypatch.setattr(files_module, "SimpleQueue", Late)
+    assert side_by_side(client, [lambda: 1, lambda: time.sleep(0.1) or 2]) == [1, 2]
+
+
+class Late(SimpleQueue):
+    """A queue that says it holds something, as it does when another thread is about to take it."""
+
+    def empty(self):
+        return False
 
 
 def test_ctrl_c_ends_at_once_though_the_server_hangs(server, remote):
