@@ -29,6 +29,7 @@ from s2cd.sources.http import (
     download,
     download_all,
     is_whole,
+    part,
     said_url,
 )
 from s2cd.sources.http import files as files_module
@@ -209,6 +210,65 @@ def test_the_files_own_check_decides_too(client, remote, server):
     with pytest.raises(SourceError, match="4 x not what it should be; at last: it lies elsewhere"):
         download(client, file)
     assert not file.path.exists() and len(server.seen) == QUICK.tries
+
+
+def test_a_part_that_is_whole_and_not_right_does_not_get_its_name(client, remote, server):
+    def refuse(path):
+        raise S2cdError("it lies elsewhere")
+
+    for file in (remote(check=refuse), remote(kind="jp2")):
+        file.path.parent.mkdir(exist_ok=True)
+        file.path.with_name(".a.bin.part").write_bytes(DATA)
+        with pytest.raises(SourceError, match="4 x"):
+            download(client, file)
+        assert not file.path.exists()
+
+
+def test_a_body_that_is_too_long_is_not_asked_for_as_often_as_one_that_is_cut(server, remote):
+    file, patient = remote(size=None, checksum=None, most=1000), Policy(pause=0.001, spoiled=3)
+    with pytest.raises(SourceError, match="3 x more than 1000 bytes"):
+        download(Client([server.url], patient), file)
+
+
+def test_a_disk_that_takes_less_than_it_is_given_gets_the_rest():
+    class Slow(io.RawIOBase):
+        taken = b""
+
+        def write(self, data):
+            self.taken += bytes(data[:3])
+            return min(3, len(data))
+
+    out = Slow()
+    part._write(out, b"0123456789")
+    assert out.taken == b"0123456789"
+
+
+def test_a_range_of_thousands_of_digits_is_another_than_asked(tmp_path):
+    def app(asked):
+        digits = "9" * 5000
+        if "Range" in asked.headers:
+            return Reply(b"x", 206, {"Content-Range": f"bytes {digits}-{digits}/*"}, ranges=False)
+        return Reply(DATA)
+
+    with serving(app) as server:
+        file = RemoteFile(f"{server.url}/a", tmp_path / "a", len(DATA), MD5)
+        (tmp_path / ".a.part").write_bytes(DATA[:100])
+        download(Client([server.url], QUICK), file)
+        assert file.path.read_bytes() == DATA
+
+
+def test_json_that_is_too_deep_is_told(client, files, server):
+    files["x.json"] = b"[" * 200_000
+    with pytest.raises(SourceError, match="4 x not what it should be"):
+        client.read(Call(f"{server.url}/x.json"), "json", 1 << 20, json.loads)
+
+
+def test_a_token_that_lasts_for_ever_is_no_harm(tmp_path):
+    app, issued = token_app(lasts=10**400)
+    with serving(app) as server:
+        client = with_token(server, server)
+        download(client, RemoteFile(f"{server.url}/a.bin", tmp_path / "a"))
+        assert issued == ["token-0"]
 
 
 def test_a_jp2_must_begin_as_one(client, remote):
