@@ -25,6 +25,7 @@ from s2cd.scenes.simulate.product import CORNER
 from s2cd.scenes.stack import open_stack
 from s2cd.sources.cdse import Cdse
 from s2cd.sources.cdse.signing import Keys, Signed
+from s2cd.sources.cdse.stores import Bucket, Nodes, store_by_environment
 from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
 from s2cd.sources.fetch import Request, fetch
@@ -277,10 +278,21 @@ def test_wrong_credentials_are_told_by_their_names(user, order, monkeypatch, cap
     assert USER["username"] not in str(refused.value) + caplog.text
 
 
+def test_a_user_counts_before_keys_that_may_be_of_another_s3(user, keys, monkeypatch):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-s3")
+    assert isinstance(store_by_environment(QUICK), Bucket)  # its address is set
+    assert store_by_environment(QUICK).client.auth._keys.session == "of-another-s3"
+    monkeypatch.delenv("S2CD_CDSE_S3_URL")
+    assert isinstance(store_by_environment(QUICK), Nodes)
+    monkeypatch.delenv("CDSE_PASSWORD")
+    assert store_by_environment(QUICK).client.auth._keys.session == ""
+
+
 def test_keys_that_s3_refuses_are_not_shown(keys, order, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ANOTHERKEY0123456789")
     with pytest.raises(RefusedError, match=r"refuses the credentials \(403") as refused:
         brought(order)
+    assert "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and" in str(refused.value)
     assert "ANOTHERKEY" not in str(refused.value) and "<Message>... ..." in str(refused.value)
 
 
@@ -440,6 +452,13 @@ def test_plain_http_is_refused_but_on_this_machine(user, monkeypatch, name):
     monkeypatch.setenv(name, "http://example.com/odata")
     with pytest.raises(S2cdError, match=f"{name}: .*not encrypted"):
         Cdse(QUICK)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("S2CD_CDSE_S3_URL", Cdse), ("S2CD_STAC_URL", StacApi)])
+def test_plain_http_is_refused_of_s3_and_stac_too(keys, monkeypatch, name, kind):
+    monkeypatch.setenv(name, "http://example.com/s3")
+    with pytest.raises(S2cdError, match=f"{name}: .*not encrypted"):
+        kind(QUICK)
 
 
 def test_auto_takes_cdse_where_its_user_is_set(user, servers, monkeypatch):

@@ -6,11 +6,12 @@ import pytest
 import shapely
 
 from s2cd.errors import S2cdError
-from s2cd.scenes.aoi import Aoi
+from s2cd.scenes.aoi import Aoi, open_aoi
 from s2cd.sources.choice import (
     around,
     choose_around,
     choose_latest,
+    on_one_grid,
     scenes_of,
     season_gap,
     seasons_before,
@@ -56,7 +57,30 @@ def test_tiles_of_one_datatake_go_together_as_far_as_they_add():
 
 def test_one_tile_is_enough_where_it_covers_all():
     (scene,) = scenes(found("2020-11-28"), found("2020-11-28", tile="42QZL"))
-    assert [product.tile for product in scene.products] == ["42QZL"] and scene.coverage == 1
+    assert [product.tile for product in scene.products] == ["43QBF"] and scene.coverage == 1
+
+
+def test_ahmedabad_is_of_its_own_zone_though_another_tile_covers_as_much():
+    aoi = open_aoi("ahmedabad.geojson")
+    around_it = shapely.box(70, 20, 75, 26)
+    both = [found("2020-11-28", tile=tile, footprint=around_it) for tile in ("42QZL", "43QBF")]
+    (scene,) = scenes_of(both, aoi)
+    assert [product.tile for product in scene.products] == ["43QBF"]
+
+
+def test_dates_of_two_zones_are_taken_from_tiles_that_both_have():
+    wanted = date(2015, 11, 20), date(2020, 11, 28)
+    before = scenes(found("2015-11-20", tile="42QZL"))
+    after = scenes(found("2020-11-28", tile="42QZL"), found("2020-11-28", tile="43QBF"))
+    pair = choose_around(before, after, wanted)
+    assert pair.after.products[0].tile == "43QBF"
+    assert on_one_grid(pair, AOI).after.products[0].tile == "42QZL"
+    half = shapely.box(71, 22, 72.5, 25)
+    poor = scenes(
+        found("2020-11-28", tile="42QZL", footprint=half), found("2020-11-28", tile="43QBF")
+    )
+    pair = choose_around(before, poor, wanted)
+    assert on_one_grid(pair, AOI) == pair and pair.after.products[0].tile == "43QBF"
 
 
 def test_products_beside_the_area_are_left_out():

@@ -1,5 +1,6 @@
 """From an area to two stacks, out of a bucket on this machine."""
 
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from test_product import write_jp2
 from typer.testing import CliRunner
 
 from s2cd.cli.app import app
-from s2cd.errors import S2cdError
+from s2cd.errors import S2cdError, UnwritableError
 from s2cd.scenes.aoi import open_aoi
 from s2cd.scenes.bands import BANDS
 from s2cd.scenes.product import open_product
@@ -232,12 +233,21 @@ def test_two_fetches_do_not_share_a_folder(server, area, tmp_path):
 
     brought(area, tmp_path / "out")
     (tmp_path / "out/fetch.json").unlink()
-    with (tmp_path / "out").joinpath("lock").open("w"):
-        handle = os.open(tmp_path / "out", os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with (tmp_path / "out" / ".fetch.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(S2cdError, match="Another fetch is at work"):
             brought(area, tmp_path / "out")
-        os.close(handle)
+
+
+def test_a_disk_that_knows_no_locks_is_told_as_that(server, area, tmp_path, monkeypatch):
+    import fcntl
+
+    def fail(handle, _how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(UnwritableError, match="No locks available"):
+        brought(area, tmp_path / "out")
 
 
 def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, call, tmp_path, files):

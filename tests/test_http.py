@@ -1,6 +1,7 @@
 """HTTP over real sockets, against a server that fails in every way that a test plans."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from queue import SimpleQueue
 
 import pytest
 import urllib3
@@ -27,8 +29,12 @@ from s2cd.sources.http import (
     download,
     download_all,
     is_whole,
+    part,
     said_url,
 )
+from s2cd.sources.http import files as files_module
+from s2cd.sources.http.body import excerpt
+from s2cd.sources.http.files import side_by_side
 from s2cd.sources.http.trust import redirected
 from s2cd.sources.http.wait import retry_after
 
@@ -204,6 +210,65 @@ def test_the_files_own_check_decides_too(client, remote, server):
     with pytest.raises(SourceError, match="4 x not what it should be; at last: it lies elsewhere"):
         download(client, file)
     assert not file.path.exists() and len(server.seen) == QUICK.tries
+
+
+def test_a_part_that_is_whole_and_not_right_does_not_get_its_name(client, remote, server):
+    def refuse(path):
+        raise S2cdError("it lies elsewhere")
+
+    for file in (remote(check=refuse), remote(kind="jp2")):
+        file.path.parent.mkdir(exist_ok=True)
+        file.path.with_name(".a.bin.part").write_bytes(DATA)
+        with pytest.raises(SourceError, match="4 x"):
+            download(client, file)
+        assert not file.path.exists()
+
+
+def test_a_body_that_is_too_long_is_not_asked_for_as_often_as_one_that_is_cut(server, remote):
+    file, patient = remote(size=None, checksum=None, most=1000), Policy(pause=0.001, spoiled=3)
+    with pytest.raises(SourceError, match="3 x more than 1000 bytes"):
+        download(Client([server.url], patient), file)
+
+
+def test_a_disk_that_takes_less_than_it_is_given_gets_the_rest():
+    class Slow(io.RawIOBase):
+        taken = b""
+
+        def write(self, data):
+            self.taken += bytes(data[:3])
+            return min(3, len(data))
+
+    out = Slow()
+    part._write(out, b"0123456789")
+    assert out.taken == b"0123456789"
+
+
+def test_a_range_of_thousands_of_digits_is_another_than_asked(tmp_path):
+    def app(asked):
+        digits = "9" * 5000
+        if "Range" in asked.headers:
+            return Reply(b"x", 206, {"Content-Range": f"bytes {digits}-{digits}/*"}, ranges=False)
+        return Reply(DATA)
+
+    with serving(app) as server:
+        file = RemoteFile(f"{server.url}/a", tmp_path / "a", len(DATA), MD5)
+        (tmp_path / ".a.part").write_bytes(DATA[:100])
+        download(Client([server.url], QUICK), file)
+        assert file.path.read_bytes() == DATA
+
+
+def test_json_that_is_too_deep_is_told(client, files, server):
+    files["x.json"] = b"[" * 200_000
+    with pytest.raises(SourceError, match="4 x not what it should be"):
+        client.read(Call(f"{server.url}/x.json"), "json", 1 << 20, json.loads)
+
+
+def test_a_token_that_lasts_for_ever_is_no_harm(tmp_path):
+    app, issued = token_app(lasts=10**400)
+    with serving(app) as server:
+        client = with_token(server, server)
+        download(client, RemoteFile(f"{server.url}/a.bin", tmp_path / "a"))
+        assert issued == ["token-0"]
 
 
 def test_a_jp2_must_begin_as_one(client, remote):
@@ -531,6 +596,30 @@ def test_an_errors_own_words_are_shown_cleanly(tmp_path):
     with serving(app) as server:
         with pytest.raises(SourceError, match=r'answers 400: \{"message": "bad \[31mbounds"\}'):
             Client([server.url], QUICK).read(Call(f"{server.url}/x"), "json", 99, bytes)
+
+
+@pytest.mark.parametrize("said", ["{}", "key={}", "no {}", "a" * 580 + " {}", '{{"t":"x{}"}}'])
+def test_a_long_token_is_not_shown_though_only_its_begin_was_read(said):
+    token = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(24))[:1500]
+    body = said.format(token) + "." * 800
+    answer = urllib3.HTTPResponse(
+        io.BytesIO(body.encode()), {"Content-Type": "text/plain"}, 401, preload_content=False
+    )
+    text = excerpt(answer, [f"Bearer {token}"])
+    assert not any(token[n : n + 8] in text for n in range(len(token) - 8))
+    assert len(text) <= 202 and text.startswith(": ")
+
+
+def test_threads_that_find_nothing_more_to_do_end_quietly(client, monkeypatch):
+    monkeypatch.setattr(files_module, "SimpleQueue", Late)
+    assert side_by_side(client, [lambda: 1, lambda: time.sleep(0.1) or 2]) == [1, 2]
+
+
+class Late(SimpleQueue):
+    """A queue that says it holds something, as it does when another thread is about to take it."""
+
+    def empty(self):
+        return False
 
 
 def test_ctrl_c_ends_at_once_though_the_server_hangs(server, remote):

@@ -1,7 +1,7 @@
 """Which dates to take: scenes of an area, the clearest first, and two that go together."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import product
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from s2cd.errors import S2cdError
 from s2cd.scenes.aoi import Aoi
 from s2cd.sources.source import Found, Scene, Search, whole_days
-from s2cd.sources.tiles import tiles_of
+from s2cd.sources.tiles import epsg_of, tiles_of, zone_of
 
 WINDOW_DAYS = 15
 """Days around a date in which its scene is looked for."""
@@ -122,6 +122,26 @@ def choose_latest(
     return _noted(*best)
 
 
+def on_one_grid(pair: Pair, aoi: Aoi) -> Pair:
+    """A pair whose dates are of one zone, where tiles that both have cover as much.
+
+    The stacks of two zones lie on two grids, and one would have to be warped.
+    """
+    scenes = (pair.before, pair.after)
+    tiles = [{one.tile: one for one in (*s.products, *s.spare)} for s in scenes]
+    if len({epsg_of(s.products[0].tile) for s in scenes}) == 1:
+        return pair
+    both = [name for name in tiles[0] if name in tiles[1]]
+    changed = []
+    for scene, named in zip(scenes, tiles, strict=True):
+        other = _scene([named[name] for name in both], aoi)
+        if other is None or round(other.coverage - scene.coverage, 3) < 0:
+            return pair
+        cloud = scene.cloud if scene.looked_at else other.cloud
+        changed.append(replace(other, cloud=cloud, looked_at=scene.looked_at))
+    return replace(pair, before=changed[0], after=changed[1])
+
+
 def seasons_before(day: date) -> tuple[tuple[date, date], ...]:
     """The spans within 30 days in the year, at least five years before a day, latest first."""
     spans = []
@@ -168,9 +188,12 @@ def _newest(found: Iterable[Found]) -> list[Found]:
 
 
 def _scene(tiles: list[Found], aoi: Aoi) -> Scene | None:
-    """The tiles of one datatake that are needed: the one that covers most, then what adds to it."""
-    area = aoi.outline.area
-    rest = sorted(tiles, key=lambda one: one.tile)
+    """The tiles of one datatake that are needed: the one that covers most, then what adds to it.
+
+    Among those that cover as much, a tile of the area's own zone: beyond it grids are turned.
+    """
+    area, zone = aoi.outline.area, zone_of(aoi.outline.centroid.x)
+    rest = sorted(tiles, key=lambda one: (int(one.tile[:2]) != zone, one.tile))
     chosen: list[Found] = []
     shares: list[float] = []
     missing: Any = aoi.outline
@@ -191,7 +214,7 @@ def _scene(tiles: list[Found], aoi: Aoi) -> Scene | None:
     if all(value is not None for value in clouds):
         weighted = zip(clouds, shares, strict=True)
         cloud = sum((value or 0.0) * share for value, share in weighted) / sum(shares)
-    return Scene(tuple(chosen), coverage, cloud)
+    return Scene(tuple(chosen), coverage, cloud, spare=tuple(rest))
 
 
 def _one_orbit(

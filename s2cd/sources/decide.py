@@ -12,6 +12,7 @@ from s2cd.sources.choice import (
     choose_around,
     choose_latest,
     none_found,
+    on_one_grid,
     scenes_of,
 )
 from s2cd.sources.fetch import Request
@@ -34,14 +35,15 @@ def choose(source: Source, request: Request) -> Pair:
         latest = _scenes(source, aoi, (last,))
         if not latest:
             raise none_found(Search(aoi, (last,)), source.name)
-        return choose_latest(latest, lambda spans: _scenes(source, aoi, spans))
+        pair = choose_latest(latest, lambda spans: _scenes(source, aoi, spans))
+        return on_one_grid(pair, aoi)
     sides = []
     for day in request.dates:
         span = around(day, request.window_days)
         sides.append(_scenes(source, aoi, (span,)))
         if not sides[-1]:
             raise none_found(Search(aoi, (span,)), source.name)
-    return choose_around(sides[0], sides[1], request.dates)
+    return on_one_grid(choose_around(sides[0], sides[1], request.dates), aoi)
 
 
 def looked_at(scenes: Sequence[Scene], source: Source, aoi: Aoi) -> list[Scene]:

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from s2cd.errors import S2cdError
+from s2cd.errors import S2cdError, UnwritableError
 from s2cd.output import completed, write_errors
 from s2cd.sources.choice import WINDOW_DAYS, Pair
 from s2cd.sources.http.part import digest_of
@@ -23,7 +23,7 @@ from s2cd.sources.source import Cost, Kept, Order, Scene, Source, Told
 logger = logging.getLogger(__name__)
 
 STACKS = ("before.tif", "after.tif")
-RECORD, _PLAN = "fetch.json", ".fetch.json"
+RECORD, _PLAN, _LOCK = "fetch.json", ".fetch.json", ".fetch.lock"
 _SPARE = 1.1
 """Room that is asked for, times what comes."""
 _CLAIMED = (*STACKS, RECORD, "products")
@@ -182,11 +182,16 @@ def check_room(folder: Path, needed: int) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other fetches out of the folder; the lock ends with the process."""
-    handle = os.open(folder, os.O_RDONLY)
+    path = folder / _LOCK
+    with write_errors(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks no folder
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+            with write_errors(path):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except UnwritableError as e:
+            if not isinstance(e.__cause__, BlockingIOError):
+                raise
             raise S2cdError(f"Another fetch is at work in {folder}. Wait for it") from e
         yield
     finally:

@@ -99,12 +99,14 @@ class Scene:
         cloud: Percent, weighted by what each product covers; None where one says nothing.
         looked_at: Whether ``cloud`` is of the AOI, by the products' own masks; else it is of the
             whole products, by their metadata.
+        spare: The datatake's other tiles over the AOI, which add nothing to these.
     """
 
     products: tuple[Found, ...]
     coverage: float
     cloud: float | None
     looked_at: bool = False
+    spare: tuple[Found, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def day(self) -> date:

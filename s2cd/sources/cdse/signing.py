@@ -31,9 +31,11 @@ class Keys:
 class Signed:
     """Signs requests to one origin; the secret key never leaves the process."""
 
-    def __init__(self, keys: Keys, root: str, region: str = _REGION) -> None:
+    def __init__(
+        self, keys: Keys, root: str, region: str = _REGION, said: str = "the S3 keys"
+    ) -> None:
         """An `Auth` for the origin of a URL."""
-        self._keys, self._region = keys, region
+        self._keys, self._region, self.said = keys, region, said
         self._origins = frozenset({origin_of(check_url(root))})
 
     @property

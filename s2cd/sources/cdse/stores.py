@@ -14,6 +14,7 @@ from s2cd.sources.source import Found
 _USER = ("CDSE_USERNAME", "CDSE_PASSWORD")
 _CLIENT = ("SH_CLIENT_ID", "SH_CLIENT_SECRET")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_S3_URL = "S2CD_CDSE_S3_URL"
 
 
 class Store(Protocol):
@@ -61,14 +62,19 @@ class Bucket:
 
 
 def store_by_environment(policy: Policy | None) -> Store | None:
-    """S3 where its keys are set, else OData by user or client; None without credentials.
+    """OData by user, S3 by keys, or OData by client; None without credentials.
+
+    The names of the keys are those of any S3: they count before a user only where the address of
+    theirs is set too, and a session token, which CDSE has none of, is sent to such an address only.
 
     Raises:
         S2cdError: where an address is none that may be asked.
     """
-    if given := _given(_KEYS):
-        root = endpoint("S2CD_CDSE_S3_URL")
-        signed = Signed(Keys(*given, os.environ.get("AWS_SESSION_TOKEN", "").strip()), root)
+    own = bool(os.environ.get(_S3_URL, "").strip())
+    if (given := _given(_KEYS)) and (own or not _given(_USER)):
+        root = endpoint(_S3_URL)
+        session = os.environ.get("AWS_SESSION_TOKEN", "").strip() if own else ""
+        signed = Signed(Keys(*given, session), root, said=", ".join(_KEYS))
         return Bucket(Client([root], policy, signed), root)
     grants = {
         _USER: ("password", "username", "password"),

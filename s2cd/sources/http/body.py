@@ -3,7 +3,8 @@
 import re
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from threading import Event
 
 import urllib3
@@ -13,6 +14,8 @@ from s2cd.sources.http.connect import words
 from s2cd.sources.http.wait import Fault
 
 CHUNK = 1 << 18
+_TELLING = 16
+"""Characters of a secret that are too many to be shown."""
 _MINUTE = 60.0
 
 
@@ -61,12 +64,31 @@ def excerpt(response: urllib3.BaseHTTPResponse, hidden: Iterable[str] = ()) -> s
         content = response.read(600, decode_content=True)
     except (HTTPError, OSError, ValueError):
         return ""
-    text = content.decode("utf-8", "replace")
-    for secret in sorted(_secrets(hidden), key=len, reverse=True):
-        text = text.replace(secret, "...")
+    text = _blanked(content.decode("utf-8", "replace"), list(hidden))
     text = "".join(c if c.isprintable() else " " for c in text)
     text = " ".join(text.split())
     return f": {text[:200]}" if text else ""
+
+
+def _blanked(text: str, hidden: Sequence[str]) -> str:
+    """A text without what was sent, nor any 16 characters of it, nor its begin where it is cut."""
+    text = text.replace("\\/", "/")  # as JSON may write it
+    secrets = sorted(_secrets(hidden), key=len, reverse=True)
+    for secret in secrets:
+        text = text.replace(secret, "...")
+    parts = {value[n : n + _TELLING] for value in hidden for n in range(len(value) - _TELLING + 1)}
+    shown = [True] * len(text)
+    for n in range(len(text) - _TELLING + 1):
+        if text[n : n + _TELLING] in parts:
+            shown[n : n + _TELLING] = [False] * _TELLING
+    for n in range(1, min(_TELLING, len(text) + 1)):
+        if any(secret.startswith(text[-n:]) for secret in secrets):
+            shown[-n:] = [False] * n
+    pairs = zip(text, shown, strict=True)
+    return "".join(
+        "".join(c for c, _ in run) if seen else "..."
+        for seen, run in groupby(pairs, key=lambda pair: pair[1])
+    )
 
 
 def _secrets(headers: Iterable[str]) -> set[str]:

@@ -46,7 +46,13 @@ class Call:
 
 
 class Auth(Protocol):
-    """Who asks: headers for the origins that they are for, and for no other."""
+    """Who asks: headers for the origins that they are for, and for no other.
+
+    Attributes:
+        said: Where the credentials come from, for messages.
+    """
+
+    said: str
 
     @property
     def origins(self) -> frozenset[str]:
@@ -142,7 +148,7 @@ class Client:
             check_kind(bytes(content[:64]), kind)
             try:
                 return parse(bytes(content))
-            except (S2cdError, ValueError) as e:
+            except (S2cdError, ValueError, RecursionError) as e:
                 raise Fault("not what it should be", spoiled=True, detail=short(e)) from e
 
         return self.send(lambda: call, use)
@@ -218,8 +224,13 @@ class Client:
         if status in (404, 410):
             raise NotThereError(f"{said} does not exist ({status}{why}). Check the URL")
         if status in (401, 403) or (status == 400 and call.private):
-            asked = "the credentials" if self.auth is not None else "a request without credentials"
-            raise RefusedError(f"{said} refuses {asked} ({status}{why}). Check them, and the URL")
+            if self.auth is None:
+                asked, check = "a request without credentials", "the source"
+            else:
+                asked, check = "the credentials", self.auth.said
+            raise RefusedError(
+                f"{said} refuses {asked} ({status}{why}). Check {check}, and the URL"
+            )
         raise SourceError(f"{said} answers {status}{why}. Check the URL and what was asked")
 
     def _who(self, call: Call, url: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from s2cd.sources.http.client import Client
@@ -51,9 +51,12 @@ def side_by_side(client: Client, tasks: Sequence[Callable[[], Any]]) -> list[Any
         todo.put(number)
 
     def work() -> None:
-        while not todo.empty():
+        while True:
             try:
                 number = todo.get_nowait()
+            except Empty:
+                return
+            try:
                 results[number] = tasks[number]()
                 done.put(None)
             except BaseException as e:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,17 @@ class Part:
         told(self._farthest)
 
     def is_whole(self) -> bool:
-        """Whether all has come already, and only the name is missing."""
+        """Whether all has come already, is right, and only the name is missing."""
         file = self._file
         if file.checksum is None or self._length() != file.size:
             return False
-        return digest_of(self._part, file.checksum[0]) == file.checksum[1].lower()
+        if digest_of(self._part, file.checksum[0]) != file.checksum[1].lower():
+            return False
+        try:
+            self._look()
+        except Fault:
+            return False
+        return True
 
     def call(self) -> Call:
         """The request for what is missing."""
@@ -126,14 +133,16 @@ class Part:
                     out.seek(begin)
                     for piece in self._client.chunks(response):
                         self._check_room(begin + got + len(piece))
-                        out.write(piece)
+                        _write(out, piece)
                         digest.update(piece)
                         got += len(piece)
                         self._told(len(piece))
             except Fault as fault:
                 further = begin + got > self._farthest
                 self._farthest = max(self._farthest, begin + got)
-                raise Fault(fault.what, fault.wait, progress=further) from None
+                raise Fault(
+                    fault.what, fault.wait, further and not fault.spoiled, fault.spoiled
+                ) from None
             self._check(digest)
 
     def keep(self) -> None:
@@ -149,7 +158,8 @@ class Part:
         if response.status == 206:
             begin = self._length()
             span = re.fullmatch(
-                r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip()
+                r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)",
+                response.headers.get("Content-Range", "").strip(),
             )
             if span is None or int(span[1]) != begin or begin == 0:
                 self._forget()
@@ -180,13 +190,20 @@ class Part:
             raise Fault(f"more than {most} bytes", spoiled=True)
 
     def _check(self, digest: Any) -> None:
-        """Size, checksum, kind, and what the file's own check says."""
+        """Size, checksum, and all that `_look` does."""
         file, size = self._file, self._length()
+        if file.size is not None and size != file.size:
+            self._forget()
+            raise Fault(f"{size} bytes instead of {file.size}", spoiled=True)
+        if file.checksum is not None and digest.hexdigest() != file.checksum[1].lower():
+            self._forget()
+            raise Fault(f"another {file.checksum[0].upper()}", spoiled=True)
+        self._look()
+
+    def _look(self) -> None:
+        """Kind, and what the file's own check says."""
+        file = self._file
         try:
-            if file.size is not None and size != file.size:
-                raise Fault(f"{size} bytes instead of {file.size}", spoiled=True)
-            if file.checksum is not None and digest.hexdigest() != file.checksum[1].lower():
-                raise Fault(f"another {file.checksum[0].upper()}", spoiled=True)
             with self._part.open("rb") as content:
                 check_kind(content.read(64), file.kind)
             if file.check is not None:
@@ -225,6 +242,13 @@ class Part:
         if self._part.exists():
             os.truncate(self._part, 0)
         self._note.unlink(missing_ok=True)
+
+
+def _write(out: RawIOBase, piece: bytes) -> None:
+    """All of a piece: an unbuffered write may take less, and says so."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[out.write(rest) or 0 :]
 
 
 def _version(response: urllib3.BaseHTTPResponse) -> str | None:

@@ -13,6 +13,8 @@ from s2cd.sources.http.trust import check_url, origin_of, said_url
 
 _EARLY = 30.0
 """Seconds before its end that a token is renewed."""
+_LONGEST = 86_400.0
+"""Seconds that a token is believed to last, at most."""
 _MOST_BYTES = 1 << 20
 
 
@@ -31,7 +33,7 @@ class Token:
             roots: URLs whose origins the token is for.
             said: Where the credentials come from, for messages: ``CDSE_USERNAME, CDSE_PASSWORD``.
         """
-        self._client, self._url, self._grant, self._said = client, check_url(url), grant, said
+        self._client, self._url, self._grant, self.said = client, check_url(url), grant, said
         self._origins = frozenset(origin_of(check_url(root)) for root in roots)
         self._turn = threading.Lock()
         self._access, self._refresh, self._ends = "", "", 0.0
@@ -73,13 +75,13 @@ class Token:
         try:
             return self._client.read(call, "json", _MOST_BYTES, json.loads)
         except RefusedError as e:
-            raise RefusedError(f"{said_url(self._url)} refuses {self._said}. Check them") from e
+            raise RefusedError(f"{said_url(self._url)} refuses {self.said}. Check them") from e
 
     def _take(self, answer: Any) -> None:
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise SourceError(f"{said_url(self._url)} gives no token. Check the URL")
         lasts, refresh = answer.get("expires_in"), answer.get("refresh_token")
-        seconds = float(lasts) if isinstance(lasts, (int, float)) else 60.0
+        seconds = min(lasts, _LONGEST) if isinstance(lasts, (int, float)) else 60.0
         self._access, self._ends = token, time.monotonic() + max(seconds, _EARLY + 1)
         self._refresh = refresh if isinstance(refresh, str) else ""
