@@ -2,6 +2,7 @@
 
     python examples/experiments.py ../shared/data/oscd runs/experiments
 
+On a machine that others use, too, set OMP_NUM_THREADS=1: threads that wait for each other are slow.
 Rows stand in experiments.toml. A row that is done is not done again, and one that was stopped
 goes on; the table is written after each, into the work folder, and says which were not run.
 """

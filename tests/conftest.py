@@ -247,14 +247,19 @@ def real_windows(oscd, tmp_path) -> Path:
     return path
 
 
-def learned_by_heart(data: Path, folder: Path, **recipe) -> float:
-    """F1 on the very windows that a network was trained on."""
-    from s2cd.learning.evaluate import Options, evaluate_data
-    from s2cd.learning.recipe import Recipe
-    from s2cd.learning.train import train
+@pytest.fixture
+def learned_by_heart(real_windows, tmp_path):
+    """Train a network on two real windows, and give its F1 on these very windows."""
 
-    usual = {"validation": 0.0, "augment": "none", "batch": 2, "size": 64, "epochs": 1}
-    usual |= {"window": 64, "halo": 0, "change_weight": 1.0, "loss": "bce+dice"}
-    train(data, folder, Recipe(**{**usual, **recipe}))
-    options = Options("train", cache=folder.parent / "cache")
-    return evaluate_data(data, str(folder / "best.safetensors"), options)["f1"]
+    def learn(**recipe) -> float:
+        from s2cd.learning.evaluate import Options, evaluate_data
+        from s2cd.learning.recipe import Recipe
+        from s2cd.learning.train import train
+
+        usual = {"validation": 0.0, "augment": "none", "batch": 2, "size": 64, "epochs": 1}
+        usual |= {"window": 64, "halo": 0, "loss": "bce+dice"}
+        train(real_windows, tmp_path / "run", Recipe(**{**usual, **recipe}))
+        options = Options("train", cache=tmp_path / ".prepared")
+        return evaluate_data(real_windows, str(tmp_path / "run/best.safetensors"), options)["f1"]
+
+    return learn

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from conftest import refused
 
 from s2cd.errors import S2cdError
 from s2cd.learning.crossvalidate import cross_validate, folds_of, scores_of
@@ -108,11 +107,22 @@ def test_the_command_takes_a_recipe(run, data, tmp_path):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["threshold"] == 0.5 and len(said["scenes"]) == 3 and "f1" in said["chosen"]
-    (tmp_path / "bad.toml").write_text("ratte = 1")
-    assert "no 'ratte'" in refused(run(*words[:4], "bad.toml"))
-    (tmp_path / "bad.toml").write_text('rate = "high"')
-    assert "must be a float" in refused(run(*words[:4], "bad.toml"))
     assert run(*words, "--model", "cva").returncode == 2
+
+
+def test_a_recipe_is_read_as_train_reads_it_and_what_it_has_not_is_refused(tmp_path):
+    from s2cd.learning.recipe import Recipe, read_recipe
+
+    path = tmp_path / "r.toml"
+    path.write_text('arch = "unet"\nrate = 1\n[train]\nchange-weight = 2\nbands = "B02,B03"\n')
+    assert read_recipe(path) == Recipe(rate=1.0, change_weight=2.0, bands=("B02", "B03"))
+    path.write_text('data = "oscd"\ndata_sha256 = "a1"\nfreeze_encoder = true\n')  # of a run
+    assert read_recipe(path) == Recipe(freeze_encoder=True)
+    for text, said in (("ratte = 1", "no 'ratte'"), ('rate = "high"', "must be a float"),
+                       ("epochs = true", "must be a int"), ("rate =", "as TOML")):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(S2cdError, match=said):
+            read_recipe(path)
 
 
 def test_a_table_says_which_rows_were_not_run(data, tmp_path):

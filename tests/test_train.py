@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import rasterio
-from conftest import learned_by_heart, refused
+from conftest import refused
 
 from s2cd.errors import S2cdError
 from s2cd.learning.chips import Chips
@@ -268,10 +268,16 @@ def test_an_unknown_augmentation_is_refused(run, data):
     assert "no augmentation 'wild'" in refused(run("train", data, *TINY, "--augment", "wild"))
 
 
-@pytest.mark.parametrize("name", ["fc-ef", "unet"])
-def test_two_real_windows_are_learned_by_heart(real_windows, tmp_path, name):
-    recipe = {"fc-ef": {"rate": 5e-3, "steps": 150}, "unet": {"steps": 60}}[name]
-    assert learned_by_heart(real_windows, tmp_path / "run", arch=name, **recipe) > 0.95
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"arch": "unet", "steps": 60},
+        {"arch": "siamese", "encoder": "efficientnet-lite0", "fusion": "diff+sum", "depth": 4,
+         "detail": True, "steps": 150, "rate": 3e-3},
+    ],
+)  # fmt: skip
+def test_two_real_windows_are_learned_by_heart(learned_by_heart, recipe):
+    assert learned_by_heart(**recipe) > 0.95
 
 
 def test_classes_of_change_are_learned_and_any_change_is_scored(data, tmp_path):

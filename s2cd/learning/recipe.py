@@ -145,7 +145,8 @@ def read_recipe(path: Path) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise S2cdError(f"{path} cannot be read as TOML: {' '.join(str(e).split())}") from e
-    top = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    facts = ("data", "data_sha256")  # which config.toml of a run tells, too
+    top = {k: v for k, v in values.items() if not isinstance(v, dict) and k not in facts}
     try:
         return recipe_of({**top, **values.get("train", {})})
     except S2cdError as e:

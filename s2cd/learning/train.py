@@ -88,20 +88,11 @@ def train_on(
     ground: Ground, folder: Path, recipe: Recipe, resume: bool = False, report: Report | None = None
 ) -> dict[str, Any]:
     """Train a network on places that were chosen already; see `train`."""
+    find_augmentation(recipe.augment)  # refused before anything is made
     claim_run(folder, recipe, ground, resume)
-    bands = recipe.bands or None
-    chosen = [p for p in ground.places if p.split in ("train", "val")]
-    samples = [prepare(place, bands, ground.cache) for place in chosen]
-    if len(held := {sample.pair.bands for sample in samples}) > 1:
-        raise S2cdError(f"The places hold different bands ({sorted(held)[:2]}). Give --bands")
-    sides = {s: tuple(x for x in samples if x.place.split == s) for s in ("train", "val")}
-    if not sides["train"]:
-        raise S2cdError(f"{ground.name} has no places to train on. Mark some with split train")
+    sides = _sides(ground, recipe)
+    samples = (*sides["train"], *sides["val"])
     classes = max(_classes(sample.label) for sample in samples)
-    how = find_augmentation(recipe.augment)
-    if classes > 1:  # a class says what became of what: not so the other way
-        how = replace(how, swapped=False)
-    chips = Chips(sides["train"], recipe.size, recipe.batch, recipe.seed, True, how)
     run = _start(recipe, sides["train"], ground, classes)
     if (folder / "last.ckpt").exists():
         restore_state(run, folder / "last.ckpt")
@@ -113,10 +104,30 @@ def train_on(
     keep = Keeper(run, sides["val"], shown, folder, loggers)
     if not run.history:
         track_settings(loggers, asdict(recipe))
-    fit(run, chips, keep, report or (lambda done, of: None), loggers)
+    fit(run, _chips(run, sides["train"]), keep, report or (lambda done, of: None), loggers)
     write_curves(run.history, folder / "curves.png")
-    write_card(run, chosen, ground.fingerprint(), folder / "card.md")
+    write_card(run, [s.place for s in samples], ground.fingerprint(), folder / "card.md")
     return {"checkpoint": str(folder / "best.safetensors"), **run.best}
+
+
+def _sides(ground: Ground, recipe: Recipe) -> dict[str, tuple[Sample, ...]]:
+    """The places to train and to validate on, made ready."""
+    chosen = [place for place in ground.places if place.split in ("train", "val")]
+    samples = [prepare(place, recipe.bands or None, ground.cache) for place in chosen]
+    if len(held := {sample.pair.bands for sample in samples}) > 1:
+        raise S2cdError(f"The places hold different bands ({sorted(held)[:2]}). Give --bands")
+    sides = {s: tuple(x for x in samples if x.place.split == s) for s in ("train", "val")}
+    if not sides["train"]:
+        raise S2cdError(f"{ground.name} has no places to train on. Mark some with split train")
+    return sides
+
+
+def _chips(run: Training, samples: tuple[Sample, ...]) -> Chips:
+    """What draws the windows of a run."""
+    recipe, how = run.recipe, find_augmentation(run.recipe.augment)
+    if run.spec.classes > 1:  # a class says what became of what: not so the other way
+        how = replace(how, swapped=False)
+    return Chips(samples, recipe.size, recipe.batch, recipe.seed, True, how)
 
 
 def claim_run(folder: Path, recipe: Recipe, ground: Ground, resume: bool) -> None:

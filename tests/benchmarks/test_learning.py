@@ -6,20 +6,19 @@ import sys
 import time
 
 import pytest
-from conftest import learned_by_heart
 
 from s2cd.networks.spec import FUSIONS_OF
 
-QUICK = {"rate": 5e-3, "steps": 200}
+DROPPING = {"rate": 5e-3, "steps": 500}
 LITE = {"encoder": "efficientnet-lite0", "depth": 4, "detail": True, "rate": 3e-3, "steps": 150}
 KINDS = [(arch, fusion) for arch, fusions in FUSIONS_OF.items() for fusion in fusions]
 
 
 @pytest.mark.parametrize(("arch", "fusion"), KINDS)
-def test_every_architecture_learns_two_real_windows_by_heart(real_windows, tmp_path, arch, fusion):
-    own = QUICK if arch.startswith("fc") else LITE if arch == "siamese" else {"steps": 80}
+def test_every_architecture_learns_two_real_windows_by_heart(learned_by_heart, arch, fusion):
+    own = DROPPING if arch.startswith("fc") else LITE if arch == "siamese" else {"steps": 80}
     began = time.monotonic()
-    f1 = learned_by_heart(real_windows, tmp_path / "run", arch=arch, fusion=fusion, **own)
+    f1 = learned_by_heart(arch=arch, fusion=fusion, **own)
     print(
         f"{arch} {fusion}: F1 {f1:.3f} after {own['steps']} steps, {time.monotonic() - began:.0f} s"
     )
