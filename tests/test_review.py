@@ -53,7 +53,7 @@ class Served:
             "Content-Type": "application/json",
         }
         text = json.dumps(body) if not isinstance(body, str) else body
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         sent = {k: v for k, v in {**own, **headers}.items() if v}
         connection.putrequest(method, path, skip_host=True)
         for name, value in {"Content-Length": str(len(text)), **sent}.items():
@@ -150,7 +150,7 @@ def test_decisions_in_the_browser_are_in_the_file_at_once(browser, serve):  # no
         assert page.locator("#table tbody tr[data-index]").count() == 1
         page.get_by_role("button", name="Finish").click()
         page.get_by_text("The review is kept").wait_for()
-    out, err = served.process.communicate(timeout=20)
+    out, err = served.process.communicate(timeout=60)
     assert served.process.returncode == 0, err
     counts = json.loads(out)
     assert {k: counts[k] for k in ("accepted", "rejected", "added", "unreviewed")} == {
@@ -185,7 +185,7 @@ def test_a_killed_review_has_lost_nothing_and_continues(serve, change):
     assert '"accepted"' in again.ask("POST", f"/{again.token}/changes/1", {"status": "rejected"})[1]
     assert served.table()["status"].tolist()[:2] == ["rejected", "accepted"]
     again.process.send_signal(signal.SIGINT)
-    out, err = again.process.communicate(timeout=20)
+    out, err = again.process.communicate(timeout=60)
     assert again.process.returncode == 130 and out == "" and "Traceback" not in err
     assert [p.name for p in sorted(change.parent.iterdir())] == ["change-review.gpkg", "change.tif"]
 
