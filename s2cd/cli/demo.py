@@ -54,7 +54,9 @@ def demo(
         _run(folder / stack, "stack", str(product), "-o", at[stack])
     pair = (at["before.tif"], at["after.tif"])
     change, truth = at["change.tif"], at["truth.tif"]
-    _run(folder / "change.tif", "detect", *pair, "-o", change, "--probability", at["score.tif"])
+    # networks that learned from real scenes know nothing of simulated ones
+    detect = ("detect", *pair, "-o", change, "--model", "cva", "--probability", at["score.tif"])
+    _run(folder / "change.tif", *detect)
     plot = ("plot", *pair, change, "--label", truth, "-o", at["results.png"])
     _run(folder / "results.png", *plot)
     dates = ("--before", pair[0], "--after", pair[1], "--probability", at["score.tif"])
