@@ -434,7 +434,7 @@ def obey(folder, words, out, like):
     assert len(errors) == 1 and lines[-1] == errors[0], done.stderr
     notes = (
         r"(\S+: )?(no metadata, )?assumed: |bands in both dates: |(warning: how|after lies) "
-        r"|\S+: clouds are not looked for"
+        r"|\S+: clouds are not looked for|model \w+: "
     )
     assert all(re.match(notes, line) or "assumed" in line for line in lines[:-1]), done.stderr
     line = errors[0]
