@@ -11,6 +11,8 @@ from conftest import write_jp2
 from test_clouds import NEEDED, SIZE, overcast
 
 from s2cd.detection import inputs
+from s2cd.detection.batch.pairs import read_pairs
+from s2cd.detection.batch.run import Batch, run_batch
 from s2cd.detection.detect import Request, detect_files
 from s2cd.detection.inputs import identity
 from s2cd.detection.schedule import Workers
@@ -141,3 +143,17 @@ def test_a_product_that_changes_is_another_input(make_product, tmp_path):
     file = next(root.glob("GRANULE/*/IMG_DATA/*_B08.jp2"))
     file.write_bytes(file.read_bytes() + b"\0")
     assert identity(root) != before
+
+
+def test_a_batch_takes_products(products, stacks, tmp_path):
+    lines = ["name,before,after", f"p,{products[0]},{products[1]}", f"s,{stacks[0]},{stacks[1]}"]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    like = Request(tmp_path, tmp_path, tmp_path / "change.tif", model="cva")
+    out = tmp_path / "out"
+    assert run_batch(Batch(pairs, out, like, 1))["summary"]["done"] == 2
+    one, other = (read(out / name / "change.tif")[0] for name in "ps")
+    np.testing.assert_array_equal(one, other)
+    stamp = (out / "p/change.tif").stat().st_mtime_ns
+    run_batch(Batch(pairs, out, like, 1))
+    assert (out / "p/change.tif").stat().st_mtime_ns == stamp
