@@ -342,10 +342,12 @@ def test_names_come_from_the_column_or_from_the_files(tmp_path):
 
 def test_jobs_fit_into_memory():
     assert jobs_within(64 * GB, 8) == 8
-    assert jobs_within(8 * GB, 8) == 3
+    assert jobs_within(14 * GB, 8) == 5
+    assert jobs_within(8 * GB, 8) == 1
     assert jobs_within(1 * GB, 8) == 1
     assert jobs_within(64 * GB, 1) == 1
-    assert jobs_within(64 * GB, 8, threads=16) < 8
+    assert jobs_within(64 * GB, 8, threads=8) == 5
+    assert jobs_within(64 * GB, 8, products=2) == 7
 
 
 def test_the_limit_of_a_control_group_counts(tmp_path):

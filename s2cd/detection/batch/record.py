@@ -166,7 +166,8 @@ def _read(path: Path) -> dict[str, Entry]:
 def _flat(entry: Entry) -> dict[str, Any]:
     """An entry as the file holds it: its facts beside the rest."""
     held = asdict(entry)
-    return {**held.pop("facts"), **held}
+    facts = held.pop("facts")
+    return {**held, **facts}
 
 
 def _entry(raw: dict[str, Any]) -> Entry:

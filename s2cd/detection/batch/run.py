@@ -22,6 +22,7 @@ from s2cd.errors import ResultExistsError, S2cdError
 from s2cd.networks.registry import model_identity
 from s2cd.output import write_errors
 from s2cd.scenes.memory import free_memory
+from s2cd.scenes.product import product_at
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class _Run:
 
     def until_done(self) -> None:
         """Work until no pair is left."""
-        jobs = min(self._batch.jobs or _jobs(self._batch.like), len(self._waiting))
+        jobs = min(self._batch.jobs or _jobs(self._batch), len(self._waiting))
         logger.debug("%d pairs to do, %d side by side", len(self._waiting), jobs)
         self._free = [Worker(jobs) for _ in range(jobs)]
         while self._waiting or self._busy:
@@ -198,11 +199,14 @@ class _Run:
         self._report(len(self._record.pairs) - len(self._waiting), len(self._record.pairs))
 
 
-def _jobs(like: Request) -> int:
+def _jobs(batch: Batch) -> int:
     """Pairs side by side, where the user does not say."""
+    like = batch.like
     if like.compute.device != "cpu" and _DRIVER.exists():
         return 1
-    return jobs_within(free_memory(), processors_here(), like.workers.threads)
+    dates = (path for pair in batch.pairs for path in (pair.before, pair.after))
+    products = 2 if any(product_at(path) is not None for path in dates) else 0
+    return jobs_within(free_memory(), processors_here(), like.workers.threads, products)
 
 
 def _options(like: Request) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from threading import Thread
@@ -74,9 +74,9 @@ class Worker:
             return
         process, connection = self._held
         self._held = None
-        connection.close()
         process.kill()
         process.join()
+        connection.close()
 
 
 def _started() -> tuple[Any, Connection]:
@@ -110,14 +110,11 @@ def _serve(connection: Connection) -> None:
     logger = logging.getLogger("s2cd")
     logger.addHandler(notes)
     logging.getLogger("rasterio").addHandler(logging.NullHandler())  # as in cli/options.py
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # until nobody asks, or listens
+        while True:
             request, level = connection.recv()
-        except EOFError:
-            return
-        logger.setLevel(level)
-        summary, error = _made(request)
-        connection.send(Outcome(summary, error, notes.taken()))
+            logger.setLevel(level)
+            connection.send(Outcome(*_made(request), notes.taken()))
 
 
 def _made(request: Request) -> tuple[dict[str, Any] | None, str | None]:
