@@ -20,10 +20,10 @@ from s2cd.detection.batch import run as run_module
 from s2cd.detection.batch.jobs import jobs_within
 from s2cd.detection.batch.pairs import read_pairs
 from s2cd.detection.batch.run import Batch, run_batch
-from s2cd.detection.batch.worker import Outcome, Worker, _made
+from s2cd.detection.batch.worker import Worker, made
 from s2cd.detection.detect import Request, detect_files
 from s2cd.detection.prepare import Preparation
-from s2cd.errors import S2cdError
+from s2cd.errors import LostError, S2cdError
 from s2cd.scenes.memory import _of_groups, free_memory
 from s2cd.scenes.stack import stack_array, write_stack
 
@@ -57,7 +57,7 @@ def here(monkeypatch):
     class Here(Worker):
         def give(self, request):
             ours, theirs = Pipe()
-            theirs.send(Outcome(*_made(request)))
+            theirs.send(made(request))
             self._held = SimpleNamespace(kill=int, join=int), ours
             return ours
 
@@ -249,6 +249,24 @@ def test_a_process_that_is_killed_fails_its_pair_alone(pairs, tmp_path, monkeypa
     record = run_batch(asked(csv, out))
     assert states(record) == {"p0": "done", "p1": "failed", "p2": "done"}
     assert "killed" in record["pairs"][1]["error"]
+
+
+def test_a_cluster_that_is_lost_fails_no_pair(here, pairs, tmp_path, monkeypatch):
+    csv, out = pairs(3), tmp_path / "out"
+    run_batch(asked(csv, out))
+    (out / "p1/change.tif").unlink()
+    (out / "p2/change.tif").unlink()
+
+    def lost(request):
+        raise LostError("The dask scheduler was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s2cd.detection.batch.worker.detect_files", lost)
+        with pytest.raises(LostError, match="scheduler was lost"):
+            run_batch(asked(csv, out))
+    record = json.loads((out / "batch.json").read_text())
+    assert [record["summary"][state] for state in ("done", "failed", "running")] == [2, 0, 0]
+    assert states(run_batch(asked(csv, out))) == dict.fromkeys(("p0", "p1", "p2"), "done")
 
 
 def test_a_folder_is_held_by_one_batch(pairs, tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import refused
 
+from s2cd.detection.batch.pairs import read_pairs
+from s2cd.detection.batch.run import Batch, run_batch
 from s2cd.detection.detect import Request, detect_files
 from s2cd.detection.prepare import Preparation
 from s2cd.detection.schedule import Workers
@@ -125,6 +127,15 @@ def test_workers_that_are_killed_or_come_late_change_nothing(make_place, cluster
 
     detect_files(request(place, "there.tif", workers=there), watch)
     assert seen[-1] == 16
+    (place.folder / "pairs.csv").write_text("before,after,name\nbefore.tif,after.tif,p\n")
+    listed, like = (
+        read_pairs(place.folder / "pairs.csv"),
+        request(place, "there.tif", workers=there),
+    )
+    assert run_batch(Batch(listed, place.folder / "out", like))["summary"]["done"] == 1
+    assert (place.folder / "out/p/there.tif").read_bytes() == (
+        place.folder / "here.tif"
+    ).read_bytes()
     assert first.wait() == second.wait() == -signal.SIGKILL
     for name in ("there.tif", "p-there.tif"):
         local = place.folder / name.replace("there", "here")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from s2cd.errors import LostError, S2cdError
+from s2cd.errors import LostError
 from s2cd.networks.runtime import share_processors
 
 _PATIENCE = 2.0
@@ -166,4 +166,4 @@ def _client(address: str) -> Any:
     try:
         return Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as e:
-        raise S2cdError(f"No dask scheduler answers at {address}. Start one, or check it") from e
+        raise LostError(f"No dask scheduler answers at {address}. Start one, or check it") from e

@@ -18,7 +18,7 @@ from s2cd.detection.detect import Report, Request
 from s2cd.detection.inputs import identity
 from s2cd.detection.journal import locked
 from s2cd.detection.schedule import processors_here
-from s2cd.errors import ResultExistsError, S2cdError
+from s2cd.errors import LostError, ResultExistsError, S2cdError
 from s2cd.networks.registry import model_identity
 from s2cd.output import write_errors
 from s2cd.scenes.memory import free_memory
@@ -71,6 +71,7 @@ def run_batch(batch: Batch, report: Report = lambda done, of: None) -> dict[str,
 
     Raises:
         S2cdError: where the folder cannot be used, or the model is none.
+        LostError: where the cluster is lost; no pair has failed then.
     """
     with write_errors(batch.folder):
         batch.folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,7 @@ class _Run:
             try:
                 started.append((pair, self._begun(pair)))
             except S2cdError as e:
-                self._keep(pair, Outcome(None, str(e)))
+                self._keep(pair, Outcome(error=str(e)))
         return started
 
     def _begun(self, pair: PairLine) -> Request:
@@ -175,7 +176,13 @@ class _Run:
         return replace(request, overwrite=True)
 
     def _keep(self, pair: PairLine, outcome: Outcome) -> None:
-        """Note what came of a pair, and say it."""
+        """Note what came of a pair, and say it.
+
+        Raises:
+            LostError: where all others would fail as well.
+        """
+        if outcome.lost:
+            raise LostError(outcome.error)
         entry = self._entry(pair)
         warnings = [text for level, text in outcome.notes if level >= logging.WARNING]
         if outcome.summary is not None:

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 from s2cd.detection.detect import Request, detect_files
-from s2cd.errors import S2cdError
+from s2cd.errors import LostError, S2cdError
 from s2cd.output import one_line
 
 Note = tuple[int, str]
@@ -21,17 +21,24 @@ Note = tuple[int, str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a pair: a summary of `detect_files`, or the line that says why there is none."""
+    """What came of a pair.
 
-    summary: dict[str, Any] | None
-    error: str | None
+    Attributes:
+        summary: Of `detect_files`; None where it failed.
+        error: The line that says why it failed.
+        notes: What was said meanwhile.
+        lost: Whether it failed by no fault of its own, and all others would.
+    """
+
+    summary: dict[str, Any] | None = None
+    error: str | None = None
     notes: tuple[Note, ...] = ()
+    lost: bool = False
 
 
 _KILLED = Outcome(
-    None,
-    "The process that worked at it was killed, by want of memory perhaps. Give fewer --jobs, and "
-    "the same command continues",
+    error="The process that worked at it was killed, by want of memory perhaps. Give fewer "
+    "--jobs, and the same command continues",
 )
 
 
@@ -114,18 +121,19 @@ def _serve(connection: Connection) -> None:
         while True:
             request, level = connection.recv()
             logger.setLevel(level)
-            connection.send(Outcome(*_made(request), notes.taken()))
+            outcome = made(request)
+            connection.send(replace(outcome, notes=notes.taken()))
 
 
-def _made(request: Request) -> tuple[dict[str, Any] | None, str | None]:
-    """A summary, or the line of an error; whatever it is, the other pairs go on."""
+def made(request: Request) -> Outcome:
+    """What comes of a pair here and now; whatever it is, the other pairs go on."""
     try:
-        return detect_files(request), None
+        return Outcome(detect_files(request))
     except S2cdError as e:
-        return None, " ".join(str(e).split())
+        return Outcome(error=" ".join(str(e).split()), lost=isinstance(e, LostError))
     except Exception as e:
         logging.getLogger(__name__).debug("", exc_info=True)
-        return None, f"{type(e).__name__}: {one_line(e)}. Not foreseen: please report it"
+        return Outcome(error=f"{type(e).__name__}: {one_line(e)}. Not foreseen: please report it")
 
 
 def _end_with_parent() -> None:
