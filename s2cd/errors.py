@@ -13,6 +13,10 @@ class UnwritableError(S2cdError):
     """A result could not be written: with more space, the same command succeeds."""
 
 
+class LostError(S2cdError):
+    """Those who computed were lost: with others, the same command continues."""
+
+
 class NoOverlapError(S2cdError):
     """Two rasters, or a raster and an area, do not meet on the ground."""
 

@@ -1,8 +1,7 @@
-"""Options in a TOML file, and blocks on a dask cluster."""
+"""Options in a TOML file; a cluster that is not there."""
 
 import json
 
-import numpy as np
 import pytest
 import rasterio
 from conftest import refused
@@ -36,34 +35,6 @@ def test_a_bad_config_is_refused_in_one_line(place, run, tmp_path, text, expecte
         (tmp_path / "s2cd.toml").write_text(text)
     words = ("-o", "c.tif", "--config", "s2cd.toml")
     assert expected in refused(run("detect", place.before, place.after, *words))
-
-
-@pytest.mark.enable_socket
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_dask_cluster_makes_the_same_map(make_place):
-    from distributed import LocalCluster
-
-    place = make_place((700, 530), hole=True)
-    here = Request(
-        place.before, place.after, place.folder / "a.tif", place.folder / "ap.tif", block=256
-    )
-    detect_files(here)
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        there = Request(
-            place.before,
-            place.after,
-            place.folder / "b.tif",
-            place.folder / "bp.tif",
-            block=256,
-            workers=Workers(scheduler=cluster.scheduler_address),
-        )
-        detect_files(there)
-    for one, other in (("a.tif", "b.tif"), ("ap.tif", "bp.tif")):
-        with rasterio.open(place.folder / one) as a, rasterio.open(place.folder / other) as b:
-            np.testing.assert_array_equal(a.read(), b.read())
-        assert (place.folder / one).read_bytes() == (place.folder / other).read_bytes()
 
 
 @pytest.mark.enable_socket

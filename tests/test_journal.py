@@ -86,6 +86,15 @@ def test_a_damaged_chunk_is_computed_again(tmp_path, plan, damage):
     assert places == ([(0, 1)] if damage != "header" else [(0, 0), (0, 1), (1, 0), (1, 1)])
 
 
+def test_a_worker_that_was_given_up_writes_nothing_into_the_journal_of_another(tmp_path, plan):
+    late = interrupted(tmp_path / "c.tif", plan, 1)
+    other = Plan({"inputs": ["a", "c"], "threshold": 0.5}, plan.shape, plan.block)
+    with held_journal(tmp_path / "c.tif", other) as journal:
+        with pytest.raises(S2cdError, match="another detection"):
+            fill(late)
+        assert len(journal.missing()) == 4
+
+
 def test_a_journal_held_by_a_live_process_is_refused(tmp_path, plan):
     with held_journal(tmp_path / "c.tif", plan) as journal:
         fill(journal)

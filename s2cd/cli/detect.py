@@ -6,15 +6,21 @@ from typing import Annotated
 import typer
 
 from s2cd.cli.options import (
+    Align,
     Bands,
+    BlockSize,
     Config,
     Device,
     Json,
+    Model,
+    Normalize,
     Output,
     Overwrite,
+    Precision,
     Quiet,
     Registration,
     Scheduler,
+    Threshold,
     Verbose,
     Workers,
     print_json,
@@ -37,41 +43,25 @@ def add_to(app: typer.Typer) -> None:
 
 
 def detect(
-    before: Annotated[Path, typer.Argument(help="The earlier stack or raster.")],
-    after: Annotated[Path, typer.Argument(help="The later stack or raster.")],
+    before: Annotated[
+        Path, typer.Argument(help="The earlier stack or raster, or Level-1C product.")
+    ],
+    after: Annotated[Path, typer.Argument(help="The later one.")],
     output: Output,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A detector by name (s2cd models), or a checkpoint file; by default the network "
-            "for the bands at hand."
-        ),
-    ] = "default",
-    threshold: Annotated[
-        float | None, typer.Option(help="Probability from which a pixel is change, in 0..1.")
-    ] = None,
+    model: Model = "default",
+    threshold: Threshold = None,
     probability: Annotated[
         Path | None, typer.Option(help="Also write the probabilities (or scores) to this file.")
     ] = None,
-    align: Annotated[
-        bool, typer.Option(help="Measure how the dates lie to each other, and correct it.")
-    ] = True,
+    align: Align = True,
     registration: Registration = "translation",
-    normalize: Annotated[
-        str | None,
-        typer.Option(
-            help="How the later date is brought to the radiometry of the earlier one: none, "
-            "linear or ir-mad; by default as serves the model best."
-        ),
-    ] = None,
+    normalize: Normalize = None,
     bands: Bands = None,
-    block_size: Annotated[int, typer.Option(min=1, help="Pixels a block is high and wide.")] = 1024,
+    block_size: BlockSize = 1024,
     workers: Workers = None,
     scheduler: Scheduler = None,
     device: Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help="Of networks: fp32, or bf16 where the processor has it natively.")
-    ] = "fp32",
+    precision: Precision = "fp32",
     config: Config = None,
     overwrite: Overwrite = False,
     json: Json = False,

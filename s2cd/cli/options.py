@@ -135,6 +135,41 @@ Registration = Annotated[
         "or rotation differ; local, a smooth field."
     ),
 ]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A detector by name (s2cd models), or a checkpoint file; by default the network for "
+        "the bands at hand.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Probability from which a pixel is change, in 0..1."),
+]
+Align = Annotated[
+    bool,
+    typer.Option(
+        "--align/--no-align", help="Measure how the dates lie to each other, and correct it."
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        help="How the later date is brought to the radiometry of the earlier one: none, linear or "
+        "ir-mad; by default as serves the model best.",
+    ),
+]
+BlockSize = Annotated[
+    int, typer.Option("--block-size", min=1, help="Pixels a block is high and wide.")
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision", help="Of networks: fp32, or bf16 where the processor has it natively."
+    ),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 
 

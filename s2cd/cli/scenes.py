@@ -65,27 +65,15 @@ def stack(
     """Level-1C products of one date to one stack: reflectance on the 10 m grid."""
     from s2cd.output import check_writable
     from s2cd.scenes.aoi import open_aoi
-    from s2cd.scenes.clouds import watch_folder, watch_products
-    from s2cd.scenes.mosaic import Wanted, open_date, stack_of
-    from s2cd.scenes.product import product_at
-    from s2cd.scenes.safe import open_folder
+    from s2cd.scenes.date import open_products
+    from s2cd.scenes.mosaic import Wanted
     from s2cd.scenes.stack import write_stack
 
     check_writable(output, overwrite)
     wanted = Wanted(open_aoi(aoi) if aoi else None, split(bands), offset, resampling)
-    found = [product_at(path) for path in products]
-    if len(products) == 1 and found[0] is None:
-        lazy, qa = open_folder(products[0], wanted.bands, offset, resampling, wanted.aoi), None
-        watch = watch_folder(products[0], lazy, clouds)
-    else:
-        paths = [known or path for known, path in zip(found, products, strict=True)]
-        chosen, geobox = open_date(paths, wanted)
-        lazy, qa = stack_of(chosen, geobox, wanted)
-        watch = watch_products(chosen, lazy, clouds)
-    if watch is None:
-        write_stack(lazy, output, qa, lazy.attrs, overwrite)
-    else:
-        write_stack(watch.stack, output, qa, lazy.attrs, overwrite, watch.flags)
+    date = open_products(products, wanted, clouds)
+    lazy = date.stack
+    write_stack(lazy, output, date.qa, lazy.attrs, overwrite, date.later)
     height, width = lazy.shape[1:]
     say(f"{output}: {len(lazy)} bands, {width} x {height} pixels")
 

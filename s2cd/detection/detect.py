@@ -1,6 +1,5 @@
 """Two stacks to a change map: lazily as an array, or into a file that survives interruption."""
 
-import hashlib
 import json
 import logging
 import time
@@ -31,6 +30,7 @@ from s2cd.detection.changemap import (
     probability_raster,
     write_layers,
 )
+from s2cd.detection.inputs import check_memory, identity, in_memory, open_input
 from s2cd.detection.journal import Journal, Plan, held_journal
 from s2cd.detection.prepare import Preparation, Prepared, prepared
 from s2cd.detection.schedule import Workers, run_all
@@ -39,7 +39,6 @@ from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.registry import DEFAULT, Compute, find_detector
 from s2cd.output import check_writable
 from s2cd.scenes.pair import Pair, make_pair, shared_bands
-from s2cd.scenes.stack import open_stack
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +51,8 @@ class Request:
     """What a user asks of `detect_files`.
 
     Attributes:
-        before: The earlier stack.
-        after: The later stack.
+        before: The earlier stack, raster or product.
+        after: The later one.
         change: The map to write.
         probability: The map of probabilities to write, where one is wanted.
         model: A detector by name, or a checkpoint by its path.
@@ -151,6 +150,8 @@ def detect(
 def detect_files(request: Request, report: Report = lambda done, of: None) -> dict[str, Any]:
     """Write the change map of two files; killed at any time, the same request continues.
 
+    The files are stacks or other rasters, or Level-1C products, which are read once, into memory.
+
     Returns:
         What `s2cd detect --json` prints.
 
@@ -158,14 +159,18 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         S2cdError: where an input or a result cannot be used.
     """
     clock = _Clock()
-    dates = open_stack(request.before, request.bands), open_stack(request.after, request.bands)
-    detector = find_detector(request.model, request.compute, shared_bands(*dates))
-    pair = make_pair(*dates, detector.bands)
+    inputs = [open_input(path, request.bands) for path in (request.before, request.after)]
+    before, after = (date.array for date in inputs)
+    detector = find_detector(request.model, request.compute, shared_bands(before, after))
+    pair = make_pair(before, after, detector.bands)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)
     _check_results(request, plan)
+    check_memory(inputs, pair, request.workers)
     with held_journal(request.change, plan) as journal:
         clock.lap("open")
+        pair = in_memory(pair, inputs)
+        clock.lap("read")
         ready = prepared(pair, detector, request.preparation, journal)
         pair = ready.pair
         clock.lap("prepare")
@@ -177,6 +182,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         tally = _translate(journal, request, pair, (cut, tags))
         clock.lap("write")
     shift = ready.shift
+    logger.debug("seconds: %s", ", ".join(f"{k} {v:.1f}" for k, v in clock.seconds.items()))
     done = {
         "shift_px": round(shift.length, 3) if shift is not None and shift.is_sure else None,
         "normalization": ready.method,
@@ -202,7 +208,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
     from s2cd import __version__
 
     fingerprint = {
-        "inputs": [_identity(path) for path in (request.before, request.after)],
+        "inputs": [identity(path) for path in (request.before, request.after)],
         "bands": [pair.bands, request.bands],
         "model": [detector.name, detector.sha256, request.compute.precision],
         "threshold": threshold,
@@ -212,14 +218,6 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
     }
     size = lattice_of(detector).block_size(request.block)
     return Plan(fingerprint, pair.shape, size)
-
-
-def _identity(path: Path) -> list[Any]:
-    """What tells whether a file is still the same: its place, size, time, and first 64 KiB."""
-    status = path.stat()
-    with path.open("rb") as source:
-        head = hashlib.sha256(source.read(65536)).hexdigest()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns, head]
 
 
 def _check_results(request: Request, plan: Plan) -> None:

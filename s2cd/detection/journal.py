@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import NOT_OBSERVED, STEPS, Block, blocks
-from s2cd.errors import S2cdError, UnwritableError
+from s2cd.errors import LostError, S2cdError, UnwritableError
 from s2cd.output import write_errors
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,17 @@ class Journal:
     plan: Plan
 
     def write(self, block: Block, stored: NDArray[np.uint8]) -> None:
-        """Keep a finished block; writing it twice does no harm."""
+        """Keep a finished block; writing it twice does no harm.
+
+        Raises:
+            S2cdError: where the folder holds the journal of something else by now: a worker that
+                was given up may finish after others have begun.
+        """
         with write_errors(self.folder):
-            self._array("r+")[block.ys, block.xs] = stored
+            array = self._array("r+")
+            if array.attrs.asdict().get("fingerprint") != self._fingerprint():
+                raise S2cdError(f"{self.folder} is of another detection by now. Begin again")
+            array[block.ys, block.xs] = stored
 
     def read(self, block: Block) -> NDArray[np.uint8] | None:
         """A finished block; None where it is missing, unreadable or was never computed."""
@@ -126,7 +134,7 @@ def held_journal(result: Path, plan: Plan) -> Iterator[Journal]:
     journal = Journal(folder, plan)
     with write_errors(result):
         folder.mkdir(exist_ok=True)
-    with _lock(folder, result):
+    with locked(folder / "lock", result):
         if not journal.matches():
             _discard(folder)
             journal.create()
@@ -144,7 +152,7 @@ def held_journal(result: Path, plan: Plan) -> Iterator[Journal]:
 
 def _can_continue(error: S2cdError) -> bool:
     """Whether the same command can succeed later: a full disk, but not a damaged input."""
-    return isinstance(error, UnwritableError)
+    return isinstance(error, UnwritableError | LostError)
 
 
 def _discard(folder: Path) -> None:
@@ -155,9 +163,12 @@ def _discard(folder: Path) -> None:
 
 
 @contextmanager
-def _lock(folder: Path, result: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process; a killed process holds nothing."""
-    path = folder / "lock"
+def locked(path: Path, result: Path) -> Iterator[None]:
+    """Hold ``result`` for this process, by a lock at ``path``; a killed process holds nothing.
+
+    Raises:
+        S2cdError: where another process holds it.
+    """
     with write_errors(result):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -58,6 +58,20 @@ def find_detector(name: str, compute: Compute | None = None, bands: Iterable[str
     return open_network(path, chosen.device, chosen.precision)
 
 
+def model_identity(name: str) -> dict[str, str]:
+    """What tells whether a detector of that name is still the same: names, and SHA-256 of files.
+
+    Raises:
+        S2cdError: where there is none.
+    """
+    from s2cd.networks.checkpoint import sha256_of
+
+    if name in BUILT_IN:
+        return {name: ""}
+    paths = shipped() if name == DEFAULT else {name: checkpoint_path(name)}
+    return {held: sha256_of(path) for held, path in paths.items()}
+
+
 def checkpoint_path(name: str) -> Path:
     """The file that a network's name means.
 

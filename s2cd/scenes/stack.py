@@ -66,7 +66,7 @@ def open_stack(
     header = read_header(Path(path), bands)
     for note in header.notes:
         logger.info("%s: %s", header.path.name, note)
-    return _lazy(RasterReader(header, _bits(mask)), header)
+    return _lazy(RasterReader(header, flag_bits(mask)), header)
 
 
 def open_qa(path: str | Path, bands: Sequence[str] | None = None) -> xr.DataArray | None:
@@ -110,7 +110,7 @@ def write_stack(
     with completed(Path(path), overwrite) as temporary, gdal():
         with rasterio.open(temporary, "w+", **profile) as target:
             _describe(target, [str(b) for b in stack.band.values], tags or {})
-            for window, values in _encoded(stack, qa):
+            for window, values in encoded(stack, qa):
                 target.write(values, window=window)
             if later is not None:
                 _add_flags(target, later())
@@ -166,7 +166,12 @@ def _lazy(reader: RasterReader, header: Header) -> xr.DataArray:
     return stack
 
 
-def _bits(flags: Sequence[str]) -> int:
+def flag_bits(flags: Sequence[str]) -> int:
+    """The bits of QA flags, by their names.
+
+    Raises:
+        S2cdError: where one is none.
+    """
     bits = 0
     for flag in flags:
         if flag not in QA_FLAGS:
@@ -208,7 +213,7 @@ def _describe(target: Any, bands: list[str], tags: Mapping[str, str]) -> None:
     target.update_tags(len(bands) + 1, FLAGS=flags)
 
 
-def _encoded(
+def encoded(
     stack: xr.DataArray, qa: xr.DataArray | None
 ) -> Iterator[tuple[Any, NDArray[np.uint16]]]:
     """Windows with their values as stored, in order; a few are computed ahead, side by side."""

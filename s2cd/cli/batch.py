@@ -1,0 +1,138 @@
+"""The command that makes many maps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from s2cd.cli.detect import GROUP
+from s2cd.cli.options import (
+    Align,
+    Bands,
+    BlockSize,
+    Config,
+    Device,
+    Json,
+    Model,
+    Normalize,
+    Overwrite,
+    Precision,
+    Quiet,
+    Registration,
+    Scheduler,
+    Threshold,
+    Verbose,
+    Workers,
+    print_json,
+    progress,
+    split,
+)
+from s2cd.errors import S2cdError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command(rich_help_panel=GROUP)(batch)
+
+
+def batch(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PAIRS.CSV",
+            help="Columns before, after and, if you like, name; paths are relative to the CSV.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The folder: NAME/change.tif, and batch.json.")
+    ],
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Pairs side by side; by default as many as memory and processors allow."
+        ),
+    ] = None,
+    model: Model = "default",
+    threshold: Threshold = None,
+    probability: Annotated[
+        bool, typer.Option("-p", "--probability", help="Also write NAME/probability.tif.")
+    ] = False,
+    align: Align = True,
+    registration: Registration = "translation",
+    normalize: Normalize = None,
+    bands: Bands = None,
+    block_size: BlockSize = 1024,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    config: Config = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Many pairs to change maps; what fails is told, and the same command does what is missing.
+
+    The options are those of `s2cd detect`. What is done is done again where an input or an option
+    has changed.
+    """
+    from s2cd.detection.batch.pairs import read_pairs
+
+    listed = read_pairs(pairs)  # before what is slow to import
+    from s2cd.detection.batch.run import Batch, run_batch
+    from s2cd.detection.detect import Request
+    from s2cd.detection.prepare import Preparation
+    from s2cd.detection.schedule import Workers as Threads
+    from s2cd.networks.registry import Compute
+
+    like = Request(
+        Path("before"),
+        Path("after"),
+        Path("change.tif"),
+        Path("probability.tif") if probability else None,
+        model,
+        Compute(device, precision),
+        threshold,
+        Preparation(registration if align else "none", normalize),
+        split(bands),
+        block_size,
+        overwrite,
+        Threads(workers, scheduler),
+    )
+    asked = Batch(listed, output, like, jobs)
+    with progress("detecting change", quiet) as report:
+        record = run_batch(asked, report)
+    if json:
+        print_json(record)
+    elif not quiet:
+        for line in _table(record):
+            typer.echo(line)
+    if failed := record["summary"]["failed"]:
+        raise S2cdError(
+            f"{failed} of {len(record['pairs'])} pairs failed: {output / 'batch.json'} says why. "
+            "Mend them, and the same command does what is missing"
+        )
+
+
+def _table(record: dict[str, Any]) -> Iterator[str]:
+    """Lines of the summary: one a pair, and one of all."""
+    pairs, summary = record["pairs"], record["summary"]
+    width = min(40, max(len("name"), *(len(pair["name"]) for pair in pairs)))
+    yield f"{'name':<{width}} {'state':<7} {'changed':>8} {'area':>12} {'observed':>8} {'took':>8}"
+    for pair in pairs:
+        start = f"{pair['name']:<{width}} {pair['state']:<7}"
+        yield f"{start} {_said(pair) if pair['error'] is None else pair['error']}"
+    area = summary["changed_area_m2"] / 1e4
+    yield f"{summary['done']} done, {summary['failed']} failed; changed: {area:.1f} ha"
+
+
+def _said(pair: dict[str, Any]) -> str:
+    """What a pair's map says."""
+    metres = pair["changed_area_m2"]
+    area = "no place" if metres is None else f"{metres / 1e4:.1f} ha"
+    took = f"{sum(pair['seconds'].values()):.1f} s"
+    return (
+        f"{pair['changed_fraction']:>8.2%} {area:>12} {pair['observed_fraction']:>8.1%} {took:>8}"
+    )
