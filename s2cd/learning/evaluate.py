@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2cd.detection.blocks import classify, lattice_of
-from s2cd.detection.changemap import read_map
+from s2cd.detection.changemap import classes_said, read_classes, read_map
 from s2cd.errors import S2cdError
 from s2cd.learning.curves import average_precision, calibration, write_score_curves
 from s2cd.learning.metrics import Confusion, Nearness, confusion, nearness
@@ -58,9 +59,23 @@ def evaluate_map(prediction: Path, label: Path) -> dict[str, Any]:
     }
     scores["threshold"] = float(tags["THRESHOLD"]) if "THRESHOLD" in tags else None
     scores["model"] = tags.get("MODEL")
+    if classes_said(tags) > 1:
+        scores["classes"] = _by_class(prediction, label)
     scores["evaluated_fraction"] = counts.pixels / predicted.size
     scores["missed_change_fraction"] = left_out / max(1, int(labelled.sum()))
     return {**scores, "scenes": {prediction.stem: dict(scores)}}
+
+
+def _by_class(prediction: Path, label: Path) -> dict[str, Any]:
+    """Scores of each class of change against all else."""
+    predicted, geobox, tags = read_classes(prediction)
+    truth = read_label(label, geobox, classes=True)
+
+    def only(values: NDArray[np.uint8], one: int) -> NDArray[np.uint8]:
+        return np.where(values == 255, values, values == one).astype(np.uint8)
+
+    classes = range(1, classes_said(tags) + 1)
+    return {str(c): confusion(only(predicted, c), only(truth, c)).scores() for c in classes}
 
 
 def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
