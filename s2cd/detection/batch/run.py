@@ -100,17 +100,18 @@ class _Run:
 
     def until_done(self) -> None:
         """Work until no pair is left."""
+        total = len(self._record.pairs)
         jobs = min(self._batch.jobs or _jobs(self._batch), len(self._waiting))
         logger.debug("%d pairs to do, %d side by side", len(self._waiting), jobs)
         self._free = [Worker(jobs) for _ in range(jobs)]
         while self._waiting or self._busy:
             started = self._begin()
-            self._save()
+            self._record.write()
             for pair, request in started:
                 worker = self._free.pop()
                 self._busy[worker.give(request, self._batch.extras)] = pair, worker
             self._wait()
-        self._save()
+            self._report(total - len(self._waiting) - len(self._busy), total)
 
     def _wait(self) -> None:
         """Take what workers have finished, when one has."""
@@ -121,13 +122,12 @@ class _Run:
             self._free.append(worker)
 
     def leave(self) -> None:
-        """End the workers, and note that what they were at waits."""
+        """End the workers, and write down what is done, and that what they were at waits."""
         for worker in (*self._free, *(worker for _, worker in self._busy.values())):
             worker.end()
         left = {n: e for n, e in self._record.pairs.items() if e.state == RUNNING}
         self._record.pairs |= {n: replace(e, state=WAITING) for n, e in left.items()}
-        if left:
-            self._record.write()
+        self._record.write()
 
     def _entry(self, pair: PairLine) -> Entry:
         return self._record.pairs[pair.name]
@@ -204,10 +204,6 @@ class _Run:
         for level, text in outcome.notes:
             said = level if level >= logging.WARNING else logging.DEBUG
             logger.log(said, "%s: %s", pair.name, text)
-
-    def _save(self) -> None:
-        self._record.write()
-        self._report(len(self._record.pairs) - len(self._waiting), len(self._record.pairs))
 
 
 def _jobs(batch: Batch) -> int:
