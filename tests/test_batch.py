@@ -1,6 +1,7 @@
 """Many pairs: what is asked for is checked, what fails is told, what is done is not done again."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import grid, refused
+from typer.testing import CliRunner
 
+from s2cd.cli.app import app
 from s2cd.detection.batch import run as run_module
 from s2cd.detection.batch.extras import Extra
 from s2cd.detection.batch.jobs import jobs_within
@@ -366,6 +369,26 @@ def test_a_million_lines_are_refused_soon(tmp_path):
     with pytest.raises(S2cdError, match="lists more than 100000 pairs"):
         read_pairs(path)
     assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def command():
+    """The command line in this process, which leaves logging as it was."""
+    logger = logging.getLogger("s2cd")
+    level, handlers = logger.level, list(logger.handlers)
+    yield lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    logger.setLevel(level)
+    logger.handlers = handlers
+
+
+def test_json_is_the_record_and_quiet_says_nothing(here, command, pairs, tmp_path):
+    csv, out = pairs(1), tmp_path / "out"
+    words = ["batch", csv, "-o", out, "--model", "cva", "--no-align"]
+    done = command(*words, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads((out / "batch.json").read_text())
+    done = command(*words, "-q")
+    assert (done.exit_code, done.output) == (0, "")
 
 
 def test_no_list_is_refused_by_the_command(run, tmp_path):
