@@ -1,12 +1,14 @@
 """Many pairs: what is asked for is checked, what fails is told, what is done is not done again."""
 
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,11 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import grid, refused
+from typer.testing import CliRunner
 
+from s2cd.cli.app import app
 from s2cd.detection.batch import run as run_module
+from s2cd.detection.batch.extras import Extra
 from s2cd.detection.batch.jobs import jobs_within
 from s2cd.detection.batch.pairs import read_pairs
 from s2cd.detection.batch.run import Batch, run_batch
@@ -28,6 +33,7 @@ from s2cd.scenes.memory import _of_groups, free_memory
 from s2cd.scenes.stack import stack_array, write_stack
 
 GB = 1 << 30
+RESULTS = {"probability": "probability.tif", "polygons": "changes.gpkg", "report": "report.html"}
 BANDS = ("B02", "B03", "B04", "B08")
 
 
@@ -55,9 +61,9 @@ def here(monkeypatch):
     """Pairs are worked at in this process: what is decided does not depend on where."""
 
     class Here(Worker):
-        def give(self, request):
+        def give(self, request, extras=()):
             ours, theirs = Pipe()
-            theirs.send(made(request))
+            theirs.send(made(request, extras))
             self._held = SimpleNamespace(kill=int, join=int), ours
             return ours
 
@@ -83,8 +89,8 @@ def test_each_pair_is_as_detect_makes_it_and_one_that_fails_stops_no_other(run, 
     csv = pairs(2)
     with csv.open("a") as file:
         file.write("lost,place0/before.tif,nowhere.tif\n")
-    words = ("batch", csv, "-o", "out", "--model", "cva", "--jobs", "2", "-p")
-    done = run(*words)
+    words = ("batch", csv, "-o", "out", "--model", "cva", "--jobs", "2")
+    done = run(*words, "-p", "--polygons", "--report")
     assert done.returncode == 1, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert errors == [
@@ -109,7 +115,15 @@ def test_each_pair_is_as_detect_makes_it_and_one_that_fails_stops_no_other(run, 
         for fact in ("changed_fraction", "observed_fraction", "changed_area_m2", "model"):
             assert pair[fact] == said[fact]
         assert set(pair["seconds"]) >= {"predict", "write"} and pair["error"] is None
-        assert (change.parent / "probability.tif").exists()
+        for role, name in RESULTS.items():
+            file = tmp_path / "out" / pair["files"][role]["path"]
+            assert file.name == name and file.stat().st_size == pair["files"][role]["bytes"]
+        assert {p.name for p in change.parent.iterdir()} == {
+            "change.tif",
+            "changes.qml",
+            *RESULTS.values(),
+        }
+        assert pair["seconds"]["polygons"] > 0
     assert not (tmp_path / "out/lost").exists()
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert left == {"p0", "p1", "batch.json", ".batch.lock"}
@@ -157,6 +171,27 @@ def test_a_file_that_no_batch_made_is_kept_unless_told(here, pairs, tmp_path):
     mine.write_text("edited since")
     assert states(run_batch(asked(csv, out))) == {"p0": "failed"}
     assert mine.read_text() == "edited since"
+
+
+def note(request, path):
+    path.write_text(request.change.parent.name)
+
+
+def fail(request, path):
+    raise S2cdError(f"{path.name} cannot be made")
+
+
+def test_an_extra_is_made_for_each_pair_and_one_that_fails_fails_the_pair(here, pairs, tmp_path):
+    csv, out = pairs(2), tmp_path / "out"
+    batch = replace(asked(csv, out), extras=(Extra("note", "note.txt", note),))
+    record = run_batch(batch)
+    assert (out / "p1/note.txt").read_text() == "p1" and record["options"]["extras"] == ["note"]
+    before = times(out)
+    (out / "p0/note.txt").unlink()
+    run_batch(batch)
+    assert (out / "p0/note.txt").exists() and times(out)["p1"] == before["p1"]
+    record = run_batch(replace(batch, extras=(Extra("page", "page.txt", fail),)))
+    assert [pair["error"] for pair in record["pairs"]] == ["page.txt cannot be made"] * 2
 
 
 def test_another_list_in_the_same_folder_forgets_nothing(here, pairs, tmp_path):
@@ -238,8 +273,8 @@ def test_a_process_that_is_killed_fails_its_pair_alone(pairs, tmp_path, monkeypa
     csv, out = pairs(3), tmp_path / "out"
     give, given = Worker.give, []
 
-    def killing(self, request):
-        connection = give(self, request)
+    def killing(self, request, extras=()):
+        connection = give(self, request, extras)
         given.append(request.change.parent.name)
         if given == ["p0", "p1"]:
             self._held[0].kill()
@@ -334,6 +369,26 @@ def test_a_million_lines_are_refused_soon(tmp_path):
     with pytest.raises(S2cdError, match="lists more than 100000 pairs"):
         read_pairs(path)
     assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def command():
+    """The command line in this process, which leaves logging as it was."""
+    logger = logging.getLogger("s2cd")
+    level, handlers = logger.level, list(logger.handlers)
+    yield lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    logger.setLevel(level)
+    logger.handlers = handlers
+
+
+def test_json_is_the_record_and_quiet_says_nothing(here, command, pairs, tmp_path):
+    csv, out = pairs(1), tmp_path / "out"
+    words = ["batch", csv, "-o", out, "--model", "cva", "--no-align"]
+    done = command(*words, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads((out / "batch.json").read_text())
+    done = command(*words, "-q")
+    assert (done.exit_code, done.output) == (0, "")
 
 
 def test_no_list_is_refused_by_the_command(run, tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,10 @@ from s2cd.cli.options import (
     split,
 )
 from s2cd.errors import S2cdError
+
+if TYPE_CHECKING:
+    from s2cd.detection.detect import Request
+    from s2cd.results.polygons import Sources
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,6 +62,12 @@ def batch(
     probability: Annotated[
         bool, typer.Option("-p", "--probability", help="Also write NAME/probability.tif.")
     ] = False,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Also write NAME/changes.gpkg, as s2cd polygons.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write NAME/report.html, as s2cd report.")
+    ] = False,
     align: Align = True,
     registration: Registration = "translation",
     normalize: Normalize = None,
@@ -81,6 +91,7 @@ def batch(
     from s2cd.detection.batch.pairs import read_pairs
 
     listed = read_pairs(pairs)  # before what is slow to import
+    from s2cd.detection.batch.extras import Extra
     from s2cd.detection.batch.run import Batch, run_batch
     from s2cd.detection.detect import Request
     from s2cd.detection.prepare import Preparation
@@ -101,9 +112,11 @@ def batch(
         overwrite,
         Threads(workers, scheduler),
     )
-    asked = Batch(listed, output, like, jobs)
-    with progress("detecting change", quiet) as report:
-        record = run_batch(asked, report)
+    found = Extra("polygons", "changes.gpkg", _write_polygons)
+    page = Extra("report", "report.html", _write_report)
+    extras = (found,) * polygons + (page,) * report
+    with progress("detecting change", quiet) as told:
+        record = run_batch(Batch(listed, output, like, jobs, extras), told)
     if json:
         print_json(record)
     elif not quiet:
@@ -114,6 +127,37 @@ def batch(
             f"{failed} of {len(record['pairs'])} pairs failed: {output / 'batch.json'} says why. "
             "Mend them, and the same command does what is missing"
         )
+
+
+def _sources(request: "Request") -> "Sources":
+    """A pair's map, and its dates where they are rasters."""
+    from s2cd.results.polygons import Sources
+    from s2cd.scenes.product import product_at
+
+    dates = request.before, request.after
+    before, after = dates if not any(map(product_at, dates)) else (None, None)
+    return Sources(request.change, request.probability, before, after, request.bands)
+
+
+def _write_polygons(request: "Request", path: Path) -> None:
+    from dataclasses import replace
+
+    from s2cd.results.polygons import Shaping, find_polygons, write_polygons
+    from s2cd.results.polygons.kinds import NEEDED
+    from s2cd.scenes.header import read_header
+
+    sources = _sources(request)
+    for date in filter(None, (sources.before, sources.after)):
+        if not set(NEEDED) <= set(read_header(date, request.bands).bands):
+            sources = replace(sources, before=None, after=None)  # no indices
+    write_polygons(find_polygons(sources, Shaping()), path, overwrite=True)
+
+
+def _write_report(request: "Request", path: Path) -> None:
+    from s2cd.results.report import Request as Page
+    from s2cd.results.report import write_report
+
+    write_report(Page(_sources(request)), path, overwrite=True)
 
 
 def _table(record: dict[str, Any]) -> Iterator[str]:

@@ -42,14 +42,16 @@ def show(level: int) -> None:
     logger.setLevel(level)
 
 
-def _verbose(value: bool) -> None:
+def _verbose(value: bool) -> bool:
     if value:
         show(logging.DEBUG)
+    return value
 
 
-def _quiet(value: bool) -> None:
+def _quiet(value: bool) -> bool:
     if value:
         show(logging.ERROR)
+    return value
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:

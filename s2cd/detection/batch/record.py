@@ -57,8 +57,8 @@ class Entry:
         return cls(pair.name, str(pair.before), str(pair.after))
 
     def finished(self, folder: Path, summary: dict[str, Any], warnings: list[str]) -> "Entry":
-        """The pair with its results, of which `detect_files` gave the summary."""
-        paths = {role: Path(summary[role]) for role in ("change", "probability") if summary[role]}
+        """The pair with its results, by the summary of an `Outcome`."""
+        paths = {role: Path(path) for role, path in summary["files"].items()}
         files = {
             role: {"path": str(path.relative_to(folder)), "bytes": path.stat().st_size}
             for role, path in paths.items()

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from s2cd.detection.batch.extras import Extra
 from s2cd.detection.batch.jobs import jobs_within
 from s2cd.detection.batch.pairs import PairLine
 from s2cd.detection.batch.record import DONE, RUNNING, WAITING, Entry, Record, open_record
@@ -41,12 +42,14 @@ class Batch:
         like: What is asked of each pair, whose own files take the place of these dates; its
             results bear the names of these results.
         jobs: Pairs side by side; by default as many as memory and processors allow.
+        extras: What else is made of each map.
     """
 
     pairs: tuple[PairLine, ...]
     folder: Path
     like: Request
     jobs: int | None = None
+    extras: tuple[Extra, ...] = ()
 
     def request(self, pair: PairLine) -> Request:
         """What is asked of one pair."""
@@ -76,7 +79,7 @@ def run_batch(batch: Batch, report: Report = lambda done, of: None) -> dict[str,
     with write_errors(batch.folder):
         batch.folder.mkdir(parents=True, exist_ok=True)
     with locked(batch.folder / _LOCK, batch.folder):
-        record = open_record(batch.folder, batch.pairs, _options(batch.like))
+        record = open_record(batch.folder, batch.pairs, _options(batch))
         run = _Run(batch, record, report)
         try:
             run.until_done()
@@ -90,24 +93,25 @@ class _Run:
 
     def __init__(self, batch: Batch, record: Record, report: Report) -> None:
         self._batch, self._record, self._report = batch, record, report
-        self._facts = _facts(batch.like)
+        self._facts = _facts(batch)
         self._waiting = deque(pair for pair in batch.pairs if not self._is_done(pair))
         self._busy: dict[Connection, tuple[PairLine, Worker]] = {}
         self._free: list[Worker] = []
 
     def until_done(self) -> None:
         """Work until no pair is left."""
+        total = len(self._record.pairs)
         jobs = min(self._batch.jobs or _jobs(self._batch), len(self._waiting))
         logger.debug("%d pairs to do, %d side by side", len(self._waiting), jobs)
         self._free = [Worker(jobs) for _ in range(jobs)]
         while self._waiting or self._busy:
             started = self._begin()
-            self._save()
+            self._record.write()
             for pair, request in started:
                 worker = self._free.pop()
-                self._busy[worker.give(request)] = pair, worker
+                self._busy[worker.give(request, self._batch.extras)] = pair, worker
             self._wait()
-        self._save()
+            self._report(total - len(self._waiting) - len(self._busy), total)
 
     def _wait(self) -> None:
         """Take what workers have finished, when one has."""
@@ -118,13 +122,12 @@ class _Run:
             self._free.append(worker)
 
     def leave(self) -> None:
-        """End the workers, and note that what they were at waits."""
+        """End the workers, and write down what is done, and that what they were at waits."""
         for worker in (*self._free, *(worker for _, worker in self._busy.values())):
             worker.end()
         left = {n: e for n, e in self._record.pairs.items() if e.state == RUNNING}
         self._record.pairs |= {n: replace(e, state=WAITING) for n, e in left.items()}
-        if left:
-            self._record.write()
+        self._record.write()
 
     def _entry(self, pair: PairLine) -> Entry:
         return self._record.pairs[pair.name]
@@ -160,7 +163,8 @@ class _Run:
             S2cdError: where a date is not there, or a result is that is not of this batch.
         """
         entry, request = self._entry(pair), self._batch.request(pair)
-        foreign = [path for path in request.results if not entry.may_replace(path)]
+        paths = *request.results, *(extra.path(request) for extra in self._batch.extras)
+        foreign = [path for path in paths if not entry.may_replace(path)]
         if foreign and not request.overwrite:
             raise ResultExistsError(
                 f"{foreign[0]} exists, and this batch has not made it. Give --overwrite, or move it"
@@ -201,10 +205,6 @@ class _Run:
             said = level if level >= logging.WARNING else logging.DEBUG
             logger.log(said, "%s: %s", pair.name, text)
 
-    def _save(self) -> None:
-        self._record.write()
-        self._report(len(self._record.pairs) - len(self._waiting), len(self._record.pairs))
-
 
 def _jobs(batch: Batch) -> int:
     """Pairs side by side, where the user does not say."""
@@ -216,8 +216,9 @@ def _jobs(batch: Batch) -> int:
     return jobs_within(free_memory(), processors_here(), like.workers.threads, products)
 
 
-def _options(like: Request) -> dict[str, Any]:
+def _options(batch: Batch) -> dict[str, Any]:
     """What was asked of every pair, for the record."""
+    like = batch.like
     return {
         "model": like.model,
         "threshold": like.threshold,
@@ -225,10 +226,11 @@ def _options(like: Request) -> dict[str, Any]:
         "bands": like.bands,
         "precision": like.compute.precision,
         "probability": like.probability is not None,
+        "extras": [extra.role for extra in batch.extras],
     }
 
 
-def _facts(like: Request) -> list[Any]:
+def _facts(batch: Batch) -> list[Any]:
     """All that the maps depend on but for the dates.
 
     Raises:
@@ -236,4 +238,4 @@ def _facts(like: Request) -> list[Any]:
     """
     from s2cd import __version__
 
-    return [_options(like), model_identity(like.model), __version__]
+    return [_options(batch), model_identity(batch.like.model), __version__]

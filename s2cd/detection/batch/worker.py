@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
+from s2cd.detection.batch.extras import Extra
 from s2cd.detection.detect import Request, detect_files
 from s2cd.errors import LostError, S2cdError
 from s2cd.output import one_line
@@ -24,7 +26,8 @@ class Outcome:
     """What came of a pair.
 
     Attributes:
-        summary: Of `detect_files`; None where it failed.
+        summary: Of `detect_files`, with ``files``, the paths of all results by what they are; None
+            where it failed.
         error: The line that says why it failed.
         notes: What was said meanwhile.
         lost: Whether it failed by no fault of its own, and all others would.
@@ -53,7 +56,7 @@ class Worker:
         self._sharers = sharers
         self._held: tuple[Any, Connection] | None = None
 
-    def give(self, request: Request) -> Connection:
+    def give(self, request: Request, extras: tuple[Extra, ...] = ()) -> Connection:
         """Have it work at a pair; what is given back becomes readable when it has finished."""
         if self._held is not None and not self._held[0].is_alive():
             self.end()
@@ -61,7 +64,7 @@ class Worker:
         connection = self._held[1]
         workers = replace(request.workers, sharers=self._sharers)
         level = logging.getLogger("s2cd").getEffectiveLevel()
-        connection.send((replace(request, workers=workers), level))
+        connection.send((replace(request, workers=workers), extras, level))
         return connection
 
     def outcome(self) -> Outcome:
@@ -119,16 +122,24 @@ def _serve(connection: Connection) -> None:
     logging.getLogger("rasterio").addHandler(logging.NullHandler())  # as in cli/options.py
     with suppress(EOFError, OSError):  # until nobody asks, or listens
         while True:
-            request, level = connection.recv()
+            request, extras, level = connection.recv()
             logger.setLevel(level)
-            outcome = made(request)
+            outcome = made(request, extras)
             connection.send(replace(outcome, notes=notes.taken()))
 
 
-def made(request: Request) -> Outcome:
+def made(request: Request, extras: tuple[Extra, ...] = ()) -> Outcome:
     """What comes of a pair here and now; whatever it is, the other pairs go on."""
     try:
-        return Outcome(detect_files(request))
+        summary = detect_files(request)
+        files = {role: summary[role] for role in ("change", "probability") if summary[role]}
+        for extra in extras:
+            began, path = time.monotonic(), extra.path(request)
+            extra.write(request, path)
+            files[extra.role] = str(path)
+            summary["seconds"][extra.role] = round(time.monotonic() - began, 3)
+        summary["files"] = files
+        return Outcome(summary)
     except S2cdError as e:
         return Outcome(error=" ".join(str(e).split()), lost=isinstance(e, LostError))
     except Exception as e:
