@@ -250,6 +250,18 @@ def test_a_disk_that_knows_no_locks_is_told_as_that(server, area, tmp_path, monk
         brought(area, tmp_path / "out")
 
 
+def test_a_fetch_that_failed_before_any_file_binds_nothing(server, area, call, tmp_path):
+    server.plan(Fault("cut", r"manifest\.safe", after=100), Fault("status", "manifest", 99, 403))
+    line = words(area, "--bands", "B02", "--no-clouds")
+    assert "refuses" in refused(call(*line)) and (tmp_path / "out/.fetch.json").exists()
+    assert list((tmp_path / "out").rglob(".manifest.safe.part"))
+    server.faults.clear()
+    record = brought(area, tmp_path / "out")
+    assert record["request"]["bands"] == ["B02", "B08", "B11"]
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert "holds another fetch (bands" in refused(call(*line))
+
+
 def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, call, tmp_path, files):
     done = call(*words(area, "--dry-run"))
     assert done.returncode == 0 and not (tmp_path / "out").exists()

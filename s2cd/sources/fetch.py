@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -78,7 +78,7 @@ class Plan:
 
 
 def plan_in(request: Request, source: str) -> Plan | None:
-    """The plan that a folder holds; None where it holds nothing yet.
+    """The plan that a folder holds; None where it holds nothing yet, or only a plan that failed.
 
     Raises:
         S2cdError: where the folder holds another fetch, or something else.
@@ -89,6 +89,8 @@ def plan_in(request: Request, source: str) -> Plan | None:
             raise S2cdError(
                 f"{folder} holds {taken[0]}, which no fetch of s2cd left. Name another folder: -o"
             )
+        return None
+    if not any(_holds(folder / name) for name in _CLAIMED):
         return None
     try:
         noted = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
@@ -104,6 +106,18 @@ def plan_in(request: Request, source: str) -> Plan | None:
             "Name another folder: -o"
         )
     return plan
+
+
+def _holds(path: Path) -> bool:
+    """Whether a path is, or holds, a file with a name; parts and drafts have hidden ones."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.is_file() and not file.name.startswith(".") for file in files)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the parts that a plan which failed has left."""
+    with write_errors(folder), suppress(FileNotFoundError):
+        shutil.rmtree(folder / "products")
 
 
 def finished(request: Request) -> dict[str, Any] | None:
@@ -138,7 +152,10 @@ def fetch(source: Source, request: Request, pair: Pair, told: Told) -> dict[str,
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        plan = plan_in(request, source.name) or Plan(request.said(), source.name, pair, {})
+        plan = plan_in(request, source.name)
+        if plan is None:
+            plan = Plan(request.said(), source.name, pair, {})
+            _clear(folder)
         _note(folder, plan)
         scenes = (plan.pair.before, plan.pair.after)
         kept = source.download(scenes, request.order, told)
