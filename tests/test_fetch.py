@@ -221,6 +221,25 @@ def test_other_bands_dates_or_areas_are_another_fetch(server, area, call, tmp_pa
     assert "another fetch (aoi" in refused(call(*line))
 
 
+def test_what_another_version_noted_is_one_line_or_written_anew(server, area, call, tmp_path):
+    brought(area, tmp_path / "out", bands=("B02",))
+    line = words(area, "--bands", "B02", "--no-clouds")
+    plan, record = tmp_path / "out/.fetch.json", tmp_path / "out/fetch.json"
+    whole, old = json.loads(plan.read_text()), json.loads(record.read_text())
+    old["before"]["stack"]["checksum"][0] = "crc-of-a-later-version"
+    lacks = json.dumps({key: value for key, value in old.items() if key != "notes"})
+    for text in (json.dumps(old), lacks, '{"before": {"files": ["x"], "stack": 1}}', "[" * 10**5):
+        record.write_text(text)
+        assert call(*line).returncode == 0 and json.loads(record.read_text())["notes"] == []
+    asked = {**whole["request"]}
+    del asked["bands"], asked["window_days"]
+    plan.write_text(json.dumps({**whole, "request": asked}))
+    assert "holds another fetch (window_days of another kind" in refused(call(*line))
+    for changed in ({"request": ["aoi"]}, {"stacks": None}, {"pair": {"before": []}}):
+        plan.write_text(json.dumps({**whole, **changed}))
+        assert "cannot be read. Remove it" in refused(call(*line))
+
+
 def test_a_folder_with_other_stacks_is_left_alone(server, area, call, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/before.tif").write_bytes(b"mine")

@@ -94,8 +94,8 @@ def plan_in(request: Request, source: str) -> Plan | None:
         return None
     try:
         noted = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        plan = Plan(noted["request"], noted["source"], pair_in(noted["pair"]), noted["stacks"])
-    except (OSError, ValueError, KeyError, TypeError, S2cdError) as e:
+        plan = _plan_of(noted)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, S2cdError) as e:
         raise S2cdError(
             f"{folder / _PLAN}, which says what {folder} is for, cannot be read. Remove it with "
             "what lies beside it, or name another folder: -o"
@@ -106,6 +106,14 @@ def plan_in(request: Request, source: str) -> Plan | None:
             "Name another folder: -o"
         )
     return plan
+
+
+def _plan_of(noted: Any) -> Plan:
+    """A plan as `_note` writes it; what another version may have written otherwise is refused."""
+    request, source, stacks = noted["request"], noted["source"], noted["stacks"]
+    if not isinstance(request, dict) or not isinstance(stacks, dict) or "aoi" not in request:
+        raise ValueError("it is no plan of a fetch")
+    return Plan(request, str(source), pair_in(noted["pair"]), stacks)
 
 
 def _holds(path: Path) -> bool:
@@ -127,8 +135,9 @@ def finished(request: Request) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         files = [file for key in ("before", "after") for file in record[key]["files"]]
         stacks = [record[key]["stack"] for key in ("before", "after")]
+        pair_in(record), record["source"], record["licence"]  # what is told of it
         whole = all(_is_right(folder, file) for file in (*stacks, *files))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, S2cdError):
         return None
     return record if whole else None
 
@@ -278,13 +287,11 @@ def _sums(folder: Path, name: str) -> dict[str, Any]:
 
 def _is_right(folder: Path, noted: Any) -> bool:
     """Whether a file is there as it was noted."""
-    if not noted:
-        return False
-    path = folder / str(noted["path"])
-    name, digits = noted["checksum"]
     try:
-        return path.stat().st_size == noted["size"] and digest_of(path, name) == digits
-    except OSError:
+        path = folder / str(noted["path"])
+        name, digits = noted["checksum"]
+        return bool(path.stat().st_size == noted["size"] and digest_of(path, name) == digits)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, S2cdError):
         return False
 
 
@@ -293,7 +300,10 @@ def _difference(plan: Plan, request: Request, source: str) -> str:
     if source not in ("auto", plan.source):
         return f"source {plan.source}"
     said = {"outline_sha256": f"aoi {plan.request['aoi']}"}
-    other = [said.get(key, f"{key} {plan.request[key]}") for key in _other(plan, request)]
+    other = [
+        said.get(key, f"{key} {plan.request.get(key, 'of another kind')}")
+        for key in _other(plan, request)
+    ]
     return ", ".join(other[:2])
 
 
