@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -499,6 +500,17 @@ def test_a_listing_that_never_ends_is_told(server, area, call, monkeypatch):
     server.app = endless
     with pytest.raises(S2cdError, match="without end"):
         choose(Google(QUICK), request_of(area, Path("out")))
+
+
+def test_names_that_are_no_products_are_passed_over(server, files, area):
+    request = request_of(area, Path("out"))
+    plain = choose(Google(QUICK), request)
+    key = next(key for key in files if "_N0500_" in key and key.endswith("MTD_MSIL1C.xml"))
+    for odd in ("20151399T054122", "20151120T256199", "2015112\u0660T054122"):
+        files[re.sub(r"MSIL1C_\w{15}_", f"MSIL1C_{odd}_", key, count=1)] = files[key]
+    server.seen.clear()
+    assert choose(Google(QUICK), request) == plain
+    assert not server.asked("20151399|256199|\u0660")
 
 
 def test_a_page_of_html_in_place_of_a_listing_is_told(server, area):
