@@ -440,6 +440,15 @@ def test_a_product_that_lacks_a_band_is_told(server, files, area, tmp_path):
         brought(area, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["_B08.jp2", "MTD_TL.xml"])
+def test_a_product_with_two_granules_is_told(server, files, area, tmp_path, name):
+    (key,) = [k for k in files if k.endswith(name) and "20151120" in k and "_N0500_" in k]
+    files[key.replace("GRANULE/L1C", "GRANULE/L1D")] = files[key]
+    what = name.removeprefix("_").removesuffix(".jp2")
+    with pytest.raises(S2cdError, match=f"not complete .*: {what} is there 2 times"):
+        brought(area, tmp_path / "out")
+
+
 def test_a_band_of_another_place_never_gets_its_name(server, files, area, tmp_path, archive):
     product = next(archive.glob("S2A_MSIL1C_20151120*N0500*"))
     (key,) = [key for key in files if product.name in key and key.endswith("MTD_TL.xml")]
