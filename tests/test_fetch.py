@@ -35,7 +35,7 @@ from s2cd.sources.decide import choose
 from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.google import Google
 from s2cd.sources.http import Policy
-from s2cd.sources.source import Order
+from s2cd.sources.source import Order, Search
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SIZE = 240
@@ -555,6 +555,21 @@ def test_the_cloud_over_the_area_counts_more_than_that_of_the_whole_product(
     asked = len(server.seen)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == pair
     assert not [one for one in server.seen[asked:] if "MSK" in one.path]  # kept in the cache
+
+
+def test_a_mask_that_is_none_leaves_its_date_in_the_search(server, files, area, tmp_path):
+    sheet = Sheet(date(2015, 11, 22), SIZE, cloud=1.0)
+    root = tmp_path / "sky" / f"{sheet.name}.SAFE"
+    (root / sheet.granule / "QI_DATA").mkdir(parents=True)
+    mask = root / sheet.granule / "QI_DATA" / "MSK_CLOUDS_B00.gml"
+    mask.write_text("<g:Polygon xmlns:g='g'><g:posList>nan 1 2 nan 3 4 5 6</g:posList></g:Polygon>")
+    write_metadata(root, sheet)
+    files |= bucket_files([root])
+    found = Google(QUICK).find(Search(open_aoi(area), ((date(2015, 1, 1), date(2016, 1, 1)),)))
+    (odd,) = (one for one in found if one.cloud == 1)
+    quick = Policy(pause=0.001, longest_pause=0.001, spoiled=2)
+    assert Google(quick).clouds_over([(odd, odd.footprint)]) == [None]
+    assert len(server.asked("MSK_CLOUDS")) == 2
 
 
 def test_alone_the_last_year_and_five_years_before(server, area):
