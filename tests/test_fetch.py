@@ -248,6 +248,18 @@ def test_a_folder_with_other_stacks_is_left_alone(server, area, call, tmp_path):
     assert (tmp_path / "out/before.tif").read_bytes() == b"mine" and not server.seen
 
 
+def test_a_name_that_is_no_folder_is_told_before_anything_is_asked(server, area, call, tmp_path):
+    (tmp_path / "afile").write_bytes(b"mine")
+    for name, said in (
+        ("afile", "afile is a file. Name a folder: -o"),
+        ("afile/out", "afile is a file"),
+        ("x" * 300, "cannot be looked into: File name too long"),
+    ):
+        for more in ([], ["--dry-run"]):
+            assert said in refused(call(*words(area, *more)[: -1 - len(more)], name, *more))
+    assert not server.seen and (tmp_path / "afile").read_bytes() == b"mine"
+
+
 def test_two_fetches_do_not_share_a_folder(server, area, tmp_path):
     import fcntl
 
@@ -535,6 +547,16 @@ def test_a_broken_cache_is_no_harm(server, area, tmp_path):
     for path in (tmp_path / "cache").rglob("*"):
         if path.is_file():
             path.write_bytes(HOSTILE)
+    assert choose(Google(QUICK), request_of(area, Path("out"))) == first
+
+
+def test_without_a_home_nothing_is_kept_and_all_is_found(server, area, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    first = choose(Google(QUICK), request_of(area, Path("out")))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == first
 
 

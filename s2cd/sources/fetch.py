@@ -81,9 +81,10 @@ def plan_in(request: Request, source: str) -> Plan | None:
     """The plan that a folder holds; None where it holds nothing yet, or only a plan that failed.
 
     Raises:
-        S2cdError: where the folder holds another fetch, or something else.
+        S2cdError: where the folder is none, or holds another fetch, or something else.
     """
     folder = request.order.folder
+    _check_folder(folder)
     if not (folder / _PLAN).exists():
         if taken := [name for name in _CLAIMED if (folder / name).exists()]:
             raise S2cdError(
@@ -106,6 +107,20 @@ def plan_in(request: Request, source: str) -> Plan | None:
             "Name another folder: -o"
         )
     return plan
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a name that is a file's, and a folder that cannot be looked into."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if there.is_dir():
+            (folder / _PLAN).exists()
+            return
+    except OSError as e:
+        raise S2cdError(
+            f"{folder} cannot be looked into: {e.strerror}. Name another folder: -o"
+        ) from e
+    raise S2cdError(f"{there} is a file. Name a folder: -o")
 
 
 def _plan_of(noted: Any) -> Plan:
