@@ -313,6 +313,20 @@ def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, cal
     assert said["bytes"] == total and len(said["items"]["features"]) == 2
 
 
+def test_a_dry_run_counts_what_is_still_to_come(server, area, call, tmp_path):
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    plan = json.loads(call(*line, "--dry-run", "--json").stdout)["bytes"]
+    assert call(*line).returncode == 0
+    assert json.loads(call(*line, "--dry-run", "--json").stdout)["bytes"] == 0
+    first, second = sorted((tmp_path / "out").rglob("*_B0[28].jp2"))[:2]
+    missing = first.stat().st_size + second.stat().st_size - 1000
+    first.unlink()
+    second.rename(second.with_name(f".{second.name}.part"))
+    os.truncate(second.with_name(f".{second.name}.part"), 1000)
+    said = f"{missing} bytes would be brought; {plan - missing} are there already"
+    assert said in call(*line, "--dry-run").stdout
+
+
 def test_search_lists_the_best_first_and_as_stac_items(server, area, call):
     line = ["search", "--aoi", area, "--start", "2015-01-01", "--end", "2021-12-31"]
     done = call(*line)
@@ -442,6 +456,10 @@ def test_a_disk_without_room_is_told_before_anything_comes(server, area, call, d
     resize(60_000)
     line = words(area)
     line[line.index("out")] = folder / "out"
+    assert "GB free" in refused(call(*line)) and not server.asked("jp2$")
+    (folder / "out").mkdir()
+    with (folder / "out/mine.bin").open("wb") as file:
+        file.truncate(1 << 30)  # a hole: what is not the fetch's gives it no room
     assert "GB free" in refused(call(*line)) and not server.asked("jp2$")
 
 

@@ -140,7 +140,7 @@ def fetch(
     if dry_run:
         _tell_plan(pair, taking, where, json)
         return
-    check_room(folder, total)
+    check_room(folder, total - sum(cost.there for cost in taking))
     with progress(f"fetching from {where.name}", quiet) as bar:
         record = bring(where, request, pair, _Count(bar, total))
     _tell(record, folder, json)
@@ -238,15 +238,21 @@ def _tell_plan(pair: "Pair", costs: "tuple[Cost, Cost]", source: "Source", as_js
     """What a fetch would bring."""
     from s2cd.sources.stac import item_collection
 
-    total, units = sum(cost.size for cost in costs), sum(cost.units for cost in costs)
+    units, there = sum(cost.units for cost in costs), sum(cost.there for cost in costs)
+    missing = sum(cost.size for cost in costs) - there
     if as_json:
-        said: dict[str, object] = {"source": source.name, "bytes": total, "notes": list(pair.notes)}
+        said: dict[str, object] = {
+            "source": source.name,
+            "bytes": missing,
+            "notes": list(pair.notes),
+        }
         if units:
             said["processing_units"] = round(units, 1)
         print_json({**said, "items": item_collection((pair.before, pair.after))})
         return
     also = f", {units:.0f} processing units" if units else ""
-    typer.echo(f"{total} bytes would be brought{also}")
+    also += f"; {there} are there already" if there else ""
+    typer.echo(f"{missing} bytes would be brought{also}")
 
 
 def _tell(record: dict[str, Any], folder: Path, as_json: bool) -> None:

@@ -207,13 +207,16 @@ def costs(source: Source, pair: Pair, order: Order) -> tuple[Cost, Cost]:
 def check_room(folder: Path, needed: int) -> None:
     """Refuse a fetch for which the disk has no room.
 
+    Args:
+        folder: Where it goes to.
+        needed: Bytes that are still to come.
+
     Raises:
         S2cdError: where it has none.
     """
     place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    here = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     free = shutil.disk_usage(place).free
-    if needed * _SPARE - here > free:
+    if needed * _SPARE > free:
         raise S2cdError(
             f"The disk of {place} has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} GB shall "
             "come. Free space there, or name another folder: -o"

@@ -15,7 +15,7 @@ from s2cd.sources.facts import found_in
 from s2cd.sources.http import Call, Client, Policy, said_url
 from s2cd.sources.http.files import side_by_side
 from s2cd.sources.names import Named, named
-from s2cd.sources.products import PRODUCT_XML, Entry, bring, cloud_over, needed_of, open_products
+from s2cd.sources.products import PRODUCT_XML, Entry, bring, cloud_over, cost_in, open_products
 from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Search, Told
 from s2cd.sources.tiles import tiles_of
 
@@ -58,12 +58,7 @@ class Google:
 
     def cost(self, scene: Scene, order: Order) -> Cost:
         """Bytes of the files that are needed, as the bucket lists them."""
-        sizes = 0
-        for found in scene.products:
-            entries = self._entries(found)
-            names = needed_of(entries, order.needed, found.name)
-            sizes += sum(entries[name].size or 0 for name in names)
-        return Cost(sizes)
+        return cost_in([(found, self._entries(found)) for found in scene.products], order)
 
     def download(self, scenes: Sequence[Scene], order: Order, told: Told) -> list[Kept]:
         """Bring scenes, band by band."""

@@ -15,10 +15,10 @@ from s2cd.scenes.metadata import MOST_XML, read_tile_xml
 from s2cd.sources.cache import cached
 from s2cd.sources.http import Call, Client, RemoteFile, download_all, is_whole, said_url
 from s2cd.sources.http.files import side_by_side
-from s2cd.sources.http.part import digest_of
+from s2cd.sources.http.part import come_of, digest_of
 from s2cd.sources.manifest import is_safe, read_manifest
 from s2cd.sources.masks import MOST_MASK, cloud_in_mask, mask_among
-from s2cd.sources.source import Found, Kept, Opened, Order, Scene, Told
+from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Told
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,20 @@ def needed_of(entries: Entries, bands: Sequence[str], said: str) -> dict[str, st
             "Give other --dates, or another --source"
         )
     return needed
+
+
+def cost_in(products: Sequence[tuple[Found, Entries]], order: Order) -> Cost:
+    """Bytes of the files that are needed of some products, and those that the folder has.
+
+    Raises:
+        SourceError: where the source lacks one of them.
+    """
+    size = there = 0
+    for found, entries in products:
+        for name in needed_of(entries, order.needed, found.name):
+            whole = entries[name].size or 0
+            size, there = size + whole, there + come_of(folder_of(found, order) / name, whole)
+    return Cost(size, there=there)
 
 
 def _often(count: int) -> str:
