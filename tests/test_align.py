@@ -12,8 +12,11 @@ from rasterio.warp import calculate_default_transform
 
 from s2cd.detection.detect import Request, detect_files
 from s2cd.detection.prepare import Preparation, motion_in
+from s2cd.errors import S2cdError
 from s2cd.learning.metrics import confusion
+from s2cd.results.dates import dates_of_map
 from s2cd.scenes.align import aligned, shift_between
+from s2cd.scenes.align.phase import phase_shift
 from s2cd.scenes.bands import BANDS
 from s2cd.scenes.grid import regrid
 from s2cd.scenes.motion import motion_of, restored, translation
@@ -246,6 +249,9 @@ def test_too_small_a_scene_is_not_bent(tmp_path, run):
     assert "cannot be measured" in refused(done)
     done = run("align", "b.tif", "a.tif", "-o", "m.tif", "--registration", "elastic")
     assert "translation, affine, local" in refused(done)
+    for wrong in (("--no-align", "--registration", "elastic"), ("--normalize", "histogram")):
+        done = run("detect", "b.tif", "gone.tif", "-o", "c.tif", *wrong)
+        assert f"{wrong[-1]!r}. Name one of none, " in refused(done)
 
 
 def test_dates_in_two_projections_are_aligned_on_the_ground(tmp_path):
@@ -266,7 +272,7 @@ def test_dates_in_two_projections_are_aligned_on_the_ground(tmp_path):
 
 
 def test_polygons_and_maps_use_the_motion_that_is_in_the_tags(bent, tmp_path):
-    kind, _, pair = bent
+    kind, true, pair = bent
     for date, name in ((pair.before, "b.tif"), (pair.after, "a.tif")):
         write_stack(date, tmp_path / name)
     request = Request(
@@ -276,7 +282,19 @@ def test_polygons_and_maps_use_the_motion_that_is_in_the_tags(bent, tmp_path):
     with rasterio.open(tmp_path / "c.tif") as file:
         tags = file.tags()
     assert tags["SHIFT_KIND"] == kind and tags["REGISTRATION"] == "after moved"
-    assert motion_in(tags).kind == kind
+    seen = dates_of_map((request.before, request.after), pair.geobox, tags, ["B04"])
+    assert seen.motion.kind == kind
+    everywhere = slice(0, 768), slice(0, 768)
+    misses = np.hypot(*(seen.motion.over(*everywhere) - true.over(*everywhere)))
+    assert misses.mean() <= 0.05
+
+
+@pytest.mark.parametrize(
+    "tag", ["{", "[]", "[" * 100_000, '{"rows": [[1]], "columns": [[1]], "shape": [3, 3]}']
+)
+def test_a_damaged_motion_or_one_of_another_grid_is_refused(tag):
+    with pytest.raises(S2cdError, match=r"MOTION is .*again"):
+        motion_in({"MOTION": tag}, (4, 4))
 
 
 @pytest.mark.parametrize("kind", ["affine", "local"])
@@ -285,3 +303,52 @@ def test_windows_in_one_line_tell_of_no_more_than_a_translation(kind):
     strip = [stack_array(d.values[:, :200], grid((200, 1900)), ["B04"]) for d in (before, after)]
     assert not shift_between(make_pair(*strip), kind).is_sure
     assert shift_between(make_pair(*strip)).is_sure
+
+
+def test_a_coast_whose_windows_are_mostly_sea_is_registered_by_its_land():
+    before, after = simulated((1.2, -0.8), 12, size=1024)
+    random = np.random.default_rng(3)
+    for date in (before, after):
+        date.values[:, :, 400:] = random.normal(0.03, 0.002, (1, 1024, 624))
+    found = shift_between(make_pair(before, after))
+    assert found.windows <= 0.4 * found.seen
+    assert found.is_sure and found.error < 0.02
+    assert np.hypot(found.rows + 1.2, found.columns - 0.8) <= 0.05
+
+
+@pytest.mark.parametrize("kind", ["affine", "local"])
+def test_sea_does_not_bend_a_motion(kind):
+    before, after = simulated((1.2, -0.8), 12, size=1024)
+    random = np.random.default_rng(3)
+    for date in (before, after):
+        date.values[:, :, 600:] = random.normal(0.03, 0.002, (1, 1024, 424))
+    found = shift_between(make_pair(before, after), kind)
+    assert found.is_sure
+    rows, columns = np.mgrid[64:1024:64, 64:576:64].reshape(2, -1).astype(float)
+    misses = found.motion.at(rows, columns) - [[-1.2], [0.8]]
+    assert np.hypot(*misses).max() <= 0.1
+
+
+def test_water_alone_is_never_sure():
+    random = np.random.default_rng(5)
+    for _ in range(4):
+        dates = [
+            stack_array(
+                random.normal(0.03, 0.002, (1, 900, 900)).astype("f4"), grid((900, 900)), ["B04"]
+            )
+            for _ in "ab"
+        ]
+        assert not shift_between(make_pair(*dates)).is_sure
+
+
+def test_a_date_that_covers_a_corner_alone_is_not_measured_where_it_is_missing():
+    before, after = simulated((0.7, 0.4), 13, size=512)
+    after.values[:, 150:, :] = np.nan
+    after.values[:, :, 150:] = np.nan  # a hundredth of the other windows shows data
+    found = shift_between(make_pair(before, after))
+    assert found is None or found.seen <= 2
+
+
+def test_a_window_without_structure_has_no_shift():
+    flat = np.zeros((64, 64))
+    assert np.isnan(phase_shift(flat, flat)).all()

@@ -341,6 +341,14 @@ def test_a_catalogue_that_answers_nonsense_is_told(user, aoi, monkeypatch, body)
             Cdse(QUICK).find(Search(aoi, (YEARS,)))
 
 
+def test_a_catalogue_that_says_boundless_sizes_is_not_believed(servers, aoi, monkeypatch):
+    plain = Space.record
+    monkeypatch.setattr(
+        Space, "record", lambda space, root: {**plain(space, root), "ContentLength": 10**400}
+    )
+    assert {one.size for one in Cdse(QUICK).find(Search(aoi, (YEARS,)))} == {None}
+
+
 @pytest.mark.parametrize(
     "fault",
     [

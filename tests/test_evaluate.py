@@ -5,7 +5,9 @@ import pytest
 from conftest import grid, refused
 
 from s2cd.errors import S2cdError
+from s2cd.learning import evaluate
 from s2cd.learning.metrics import Confusion, confusion
+from s2cd.learning.places import Place, with_splits
 from s2cd.scenes.mask import read_label
 
 TRUTH = np.zeros((40, 50), np.uint8)
@@ -113,3 +115,15 @@ def test_evaluate_prints_one_object_with_the_promised_names(place, run):
         run("evaluate", "--prediction", place.before, "--label", "l.tif")
     )
     assert "does not exist" in refused(run("evaluate", "--prediction", "c.tif", "--label", "no"))
+
+
+def test_a_model_is_judged_by_the_places_that_its_own_run_held_apart(tmp_path, monkeypatch):
+    some = [Place(name, tmp_path, tmp_path, tmp_path, "") for name in "abcdefghij"]
+    monkeypatch.setattr(evaluate, "find_places", lambda data: some)
+    checkpoint = tmp_path / "best.safetensors"
+    checkpoint.touch()
+    (tmp_path / "config.toml").write_text("validation = 0.4\nseed = 3\nsize = 64\n")
+    held = {p.name for p in with_splits(some, 0.4, 3, 64) if p.split == "val"}
+    assert {p.name for p in evaluate.places_of(tmp_path, "", str(checkpoint))} == held
+    usual = {p.name for p in with_splits(some) if p.split == "val"}
+    assert {p.name for p in evaluate.places_of(tmp_path, "", "cva")} == usual != held

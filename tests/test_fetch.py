@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,7 @@ from s2cd.sources.decide import choose
 from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.google import Google
 from s2cd.sources.http import Policy
-from s2cd.sources.source import Order
+from s2cd.sources.source import Order, Search
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SIZE = 240
@@ -221,11 +222,42 @@ def test_other_bands_dates_or_areas_are_another_fetch(server, area, call, tmp_pa
     assert "another fetch (aoi" in refused(call(*line))
 
 
+def test_what_another_version_noted_is_one_line_or_written_anew(server, area, call, tmp_path):
+    brought(area, tmp_path / "out", bands=("B02",))
+    line = words(area, "--bands", "B02", "--no-clouds")
+    plan, record = tmp_path / "out/.fetch.json", tmp_path / "out/fetch.json"
+    whole, old = json.loads(plan.read_text()), json.loads(record.read_text())
+    old["before"]["stack"]["checksum"][0] = "crc-of-a-later-version"
+    lacks = json.dumps({key: value for key, value in old.items() if key != "notes"})
+    for text in (json.dumps(old), lacks, '{"before": {"files": ["x"], "stack": 1}}', "[" * 10**5):
+        record.write_text(text)
+        assert call(*line).returncode == 0 and json.loads(record.read_text())["notes"] == []
+    asked = {**whole["request"]}
+    del asked["bands"], asked["window_days"]
+    plan.write_text(json.dumps({**whole, "request": asked}))
+    assert "holds another fetch (window_days of another kind" in refused(call(*line))
+    for changed in ({"request": ["aoi"]}, {"stacks": None}, {"pair": {"before": []}}):
+        plan.write_text(json.dumps({**whole, **changed}))
+        assert "cannot be read. Remove it" in refused(call(*line))
+
+
 def test_a_folder_with_other_stacks_is_left_alone(server, area, call, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/before.tif").write_bytes(b"mine")
     assert "holds before.tif, which no fetch of s2cd left" in refused(call(*words(area)))
     assert (tmp_path / "out/before.tif").read_bytes() == b"mine" and not server.seen
+
+
+def test_a_name_that_is_no_folder_is_told_before_anything_is_asked(server, area, call, tmp_path):
+    (tmp_path / "afile").write_bytes(b"mine")
+    for name, said in (
+        ("afile", "afile is a file. Name a folder: -o"),
+        ("afile/out", "afile is a file"),
+        ("x" * 300, "cannot be looked into: File name too long"),
+    ):
+        for more in ([], ["--dry-run"]):
+            assert said in refused(call(*words(area, *more)[: -1 - len(more)], name, *more))
+    assert not server.seen and (tmp_path / "afile").read_bytes() == b"mine"
 
 
 def test_two_fetches_do_not_share_a_folder(server, area, tmp_path):
@@ -250,6 +282,18 @@ def test_a_disk_that_knows_no_locks_is_told_as_that(server, area, tmp_path, monk
         brought(area, tmp_path / "out")
 
 
+def test_a_fetch_that_failed_before_any_file_binds_nothing(server, area, call, tmp_path):
+    server.plan(Fault("cut", r"manifest\.safe", after=100), Fault("status", "manifest", 99, 403))
+    line = words(area, "--bands", "B02", "--no-clouds")
+    assert "refuses" in refused(call(*line)) and (tmp_path / "out/.fetch.json").exists()
+    assert list((tmp_path / "out").rglob(".manifest.safe.part"))
+    server.faults.clear()
+    record = brought(area, tmp_path / "out")
+    assert record["request"]["bands"] == ["B02", "B08", "B11"]
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert "holds another fetch (bands" in refused(call(*line))
+
+
 def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, call, tmp_path, files):
     done = call(*words(area, "--dry-run"))
     assert done.returncode == 0 and not (tmp_path / "out").exists()
@@ -267,6 +311,20 @@ def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, cal
     assert table[1].split()[:4] == ["2015-11-20", "~0.0", "%", "100.0"]
     said = json.loads(call(*words(area, "--dry-run", "--json")).stdout)
     assert said["bytes"] == total and len(said["items"]["features"]) == 2
+
+
+def test_a_dry_run_counts_what_is_still_to_come(server, area, call, tmp_path):
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    plan = json.loads(call(*line, "--dry-run", "--json").stdout)["bytes"]
+    assert call(*line).returncode == 0
+    assert json.loads(call(*line, "--dry-run", "--json").stdout)["bytes"] == 0
+    first, second = sorted((tmp_path / "out").rglob("*_B0[28].jp2"))[:2]
+    missing = first.stat().st_size + second.stat().st_size - 1000
+    first.unlink()
+    second.rename(second.with_name(f".{second.name}.part"))
+    os.truncate(second.with_name(f".{second.name}.part"), 1000)
+    said = f"{missing} bytes would be brought; {plan - missing} are there already"
+    assert said in call(*line, "--dry-run").stdout
 
 
 def test_search_lists_the_best_first_and_as_stac_items(server, area, call):
@@ -309,6 +367,11 @@ def test_nothing_found_says_what_was_searched_and_what_would_help(server, area, 
         (["--dates", "2020-11-28,2015-11-20"], "BEFORE is not before AFTER"),
         (["--dates", "2020-11-28"], "Give two"),
         (["--dates", "28.11.2020,2021"], "is no date"),
+        (["--dates", "2020-W01-1,2021-01-01"], "is no date"),
+        (["--dates", "20200101,2021-02-30"], "is no date"),
+        (["--dates", "2020-01-01,2021-02-30"], "is no date"),
+        (["--dates", "0001-01-01,2020-01-01"], "0001-01-01 is beyond Sentinel-2. Give one from"),
+        (["--dates", "2020-01-01,9999-12-31"], "9999-12-31 is beyond Sentinel-2"),
         (["--source", "nasa"], "no source 'nasa'"),
     ],
 )
@@ -394,12 +457,25 @@ def test_a_disk_without_room_is_told_before_anything_comes(server, area, call, d
     line = words(area)
     line[line.index("out")] = folder / "out"
     assert "GB free" in refused(call(*line)) and not server.asked("jp2$")
+    (folder / "out").mkdir()
+    with (folder / "out/mine.bin").open("wb") as file:
+        file.truncate(1 << 30)  # a hole: what is not the fetch's gives it no room
+    assert "GB free" in refused(call(*line)) and not server.asked("jp2$")
 
 
 def test_a_product_that_lacks_a_band_is_told(server, files, area, tmp_path):
     (key,) = [key for key in files if key.endswith("20151120T054122_B08.jp2")]
     del files[key]
     with pytest.raises(S2cdError, match="not complete where it was looked for: B08 is missing"):
+        brought(area, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["_B08.jp2", "MTD_TL.xml"])
+def test_a_product_with_two_granules_is_told(server, files, area, tmp_path, name):
+    (key,) = [k for k in files if k.endswith(name) and "20151120" in k and "_N0500_" in k]
+    files[key.replace("GRANULE/L1C", "GRANULE/L1D")] = files[key]
+    what = name.removeprefix("_").removesuffix(".jp2")
+    with pytest.raises(S2cdError, match=f"not complete .*: {what} is there 2 times"):
         brought(area, tmp_path / "out")
 
 
@@ -465,6 +541,17 @@ def test_a_listing_that_never_ends_is_told(server, area, call, monkeypatch):
         choose(Google(QUICK), request_of(area, Path("out")))
 
 
+def test_names_that_are_no_products_are_passed_over(server, files, area):
+    request = request_of(area, Path("out"))
+    plain = choose(Google(QUICK), request)
+    key = next(key for key in files if "_N0500_" in key and key.endswith("MTD_MSIL1C.xml"))
+    for odd in ("20151399T054122", "20151120T256199", "2015112\u0660T054122"):
+        files[re.sub(r"MSIL1C_\w{15}_", f"MSIL1C_{odd}_", key, count=1)] = files[key]
+    server.seen.clear()
+    assert choose(Google(QUICK), request) == plain
+    assert not server.asked("20151399|256199|\u0660")
+
+
 def test_a_page_of_html_in_place_of_a_listing_is_told(server, area):
     server.plan(Fault("html", times=10**6))
     quick = Policy(pause=0.001, longest_pause=0.001, tries=2)
@@ -478,6 +565,16 @@ def test_a_broken_cache_is_no_harm(server, area, tmp_path):
     for path in (tmp_path / "cache").rglob("*"):
         if path.is_file():
             path.write_bytes(HOSTILE)
+    assert choose(Google(QUICK), request_of(area, Path("out"))) == first
+
+
+def test_without_a_home_nothing_is_kept_and_all_is_found(server, area, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    first = choose(Google(QUICK), request_of(area, Path("out")))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == first
 
 
@@ -498,6 +595,21 @@ def test_the_cloud_over_the_area_counts_more_than_that_of_the_whole_product(
     asked = len(server.seen)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == pair
     assert not [one for one in server.seen[asked:] if "MSK" in one.path]  # kept in the cache
+
+
+def test_a_mask_that_is_none_leaves_its_date_in_the_search(server, files, area, tmp_path):
+    sheet = Sheet(date(2015, 11, 22), SIZE, cloud=1.0)
+    root = tmp_path / "sky" / f"{sheet.name}.SAFE"
+    (root / sheet.granule / "QI_DATA").mkdir(parents=True)
+    mask = root / sheet.granule / "QI_DATA" / "MSK_CLOUDS_B00.gml"
+    mask.write_text("<g:Polygon xmlns:g='g'><g:posList>nan 1 2 nan 3 4 5 6</g:posList></g:Polygon>")
+    write_metadata(root, sheet)
+    files |= bucket_files([root])
+    found = Google(QUICK).find(Search(open_aoi(area), ((date(2015, 1, 1), date(2016, 1, 1)),)))
+    (odd,) = (one for one in found if one.cloud == 1)
+    quick = Policy(pause=0.001, longest_pause=0.001, spoiled=2)
+    assert Google(quick).clouds_over([(odd, odd.footprint)]) == [None]
+    assert len(server.asked("MSK_CLOUDS")) == 2
 
 
 def test_alone_the_last_year_and_five_years_before(server, area):

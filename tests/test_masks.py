@@ -30,10 +30,10 @@ def area(west: float, south: float, east: float, north: float):
     )
 
 
-def raster(cloudy: tuple[slice, slice], side: int = 60, bands: int = 3) -> bytes:
-    flags = np.zeros((bands, side, side), np.uint8)
+def raster(cloudy: tuple[slice, slice], side: int = 60, bands: int = 3, dtype="uint8") -> bytes:
+    flags = np.zeros((bands, side, side), dtype)
     flags[0][cloudy] = 1
-    profile = {"driver": "GTiff", "width": side, "height": side, "count": bands, "dtype": "uint8"}
+    profile = {"driver": "GTiff", "width": side, "height": side, "count": bands, "dtype": dtype}
     place = Affine(60, 0, CORNER[0], 0, -60, CORNER[1])
     with rasterio.MemoryFile() as memory, rasterio.MemoryFile(ext=".jp2") as packed:
         with memory.open(**profile, crs=UTM, transform=place) as target:
@@ -73,15 +73,24 @@ def test_a_vector_mask_counts_over_the_area_alone():
     [
         ("m.gml", gml("1 2 3")),
         ("m.gml", gml("a b c d")),
+        ("m.gml", gml("199980 2600040 nan 2600040 209980 2590040 199980 2600040")),
+        ("m.gml", gml("199980 2600040 1e999 2600040 209980 2590040 199980 2600040")),
         ("m.gml", b"<!DOCTYPE x><x/>"),
         ("m.jp2", b"no raster"),
         ("m.jp2", raster((slice(0), slice(0)), bands=1)),
         ("m.jp2", raster((slice(0), slice(0)), side=2)),
+        ("m.jp2", raster((slice(0), slice(0)), dtype="uint16")),
     ],
 )
 def test_what_is_no_mask_is_refused(name, content):
     with pytest.raises(S2cdError):
         cloud_in_mask(content, name, "43QBF", area(600, 1800, 1800, 600))
+
+
+def test_an_area_elsewhere_on_earth_is_refused():
+    for place in (shapely.box(164, 0, 166, 1), shapely.box(70, -90, 170, 90)):
+        with pytest.raises(S2cdError, match="far from EPSG:32643"):
+            cloud_in_mask(gml(ring(0, 1800, 3600, 0)), "m.gml", "43QBF", place)
 
 
 def test_the_raster_comes_before_the_vector_and_nothing_else_counts():

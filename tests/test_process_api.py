@@ -245,6 +245,14 @@ def test_a_dry_run_tells_the_units_and_asks_for_no_pixel(servers, order, monkeyp
     assert not processed(servers) and not (tmp_path / "data").exists()
 
 
+def test_pieces_that_are_kept_cost_nothing(servers, order):
+    plain = ProcessApi(QUICK).cost(scene_of(order), order)
+    assert plain.there == 0 < plain.units
+    downloaded(order)
+    kept = ProcessApi(QUICK).cost(scene_of(order), order)
+    assert (kept.size, kept.there, kept.units) == (plain.size, plain.size, 0)
+
+
 def test_what_a_killed_fetch_left_of_an_answer_is_not_gone_on_with(servers, order):
     plain, _ = downloaded(order)
     expected = values_of(plain.stack)

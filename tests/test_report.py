@@ -47,7 +47,8 @@ def scene(tmp_path_factory):
         tags = {"SENSING_TIME": f"{day}-11-20T05:41:22Z", "PRODUCT": HOSTILE}
         write_stack(stack, folder / f"{name}.tif", tags=tags)
     paths = {name: folder / f"{name}.tif" for name in ("before", "after", "change", "p")}
-    detect_files(Detection(paths["before"], paths["after"], paths["change"], paths["p"]))
+    request = Detection(paths["before"], paths["after"], paths["change"], paths["p"], model="cva")
+    detect_files(request)
     return Sources(paths["change"], paths["p"], paths["before"], paths["after"])
 
 

@@ -281,15 +281,26 @@ def test_two_real_windows_are_learned_by_heart(learned_by_heart, recipe):
 
 
 def test_classes_of_change_are_learned_and_any_change_is_scored(data, tmp_path):
+    from s2cd.detection.detect import Request as Detection
+    from s2cd.detection.detect import detect, detect_files
     from s2cd.learning import train as module
-    from s2cd.learning.evaluate import Options, evaluate_data
+    from s2cd.learning.evaluate import Options, evaluate_data, evaluate_map
     from s2cd.networks.checkpoint import read_spec
+    from s2cd.results.polygons import Sources, find_polygons
     from s2cd.scenes.mask import CODES_TAG
+    from s2cd.scenes.stack import open_stack, write_stack
+
+    def detect_lazily(place, checkpoint):
+        dates = (open_stack(path) for path in (place.before, place.after))
+        return detect(*dates, str(checkpoint)).values
 
     for place in find_places(data):
         with rasterio.open(place.label) as file:
             mask = file.read(1) // 255
         mask[:, 88:] *= 2
+        after = open_stack(place.after).load()
+        after.values[:, mask == 2] = 0.02  # the other class becomes dark
+        write_stack(after, place.after, overwrite=True)
         profile = {"width": 176, "height": 160, "count": 1, "dtype": "uint8"}
         path = place.label.with_name("label.tif")
         with rasterio.open(path, "w", driver="GTiff", **profile) as file:
@@ -304,6 +315,22 @@ def test_classes_of_change_are_learned_and_any_change_is_scored(data, tmp_path):
     assert read_spec(checkpoint).classes == 2
     scores = evaluate_data(classes, str(checkpoint), Options("val", cache=tmp_path / "cache"))
     assert scores["f1"] == pytest.approx(summary["f1"]) and scores["f1"] > 0.5
+    place = next(place for place in find_places(classes) if place.split == "val")
+    out, score = tmp_path / "c.tif", tmp_path / "p.tif"
+    detect_files(Detection(place.before, place.after, out, score, str(checkpoint)))
+    with rasterio.open(out) as file, rasterio.open(score) as other, rasterio.open(place.label) as m:
+        found, stored, truth, colours = file.read(1), other.read(1), m.read(1), file.colormap(1)
+    threshold = read_spec(checkpoint).threshold
+    assert ((found > 0) & (found < 255) == (stored >= threshold * 200) & (stored < 255)).all()
+    both = (found > 0) & (truth > 0) & (found < 255)
+    assert (found == truth)[both].mean() > 0.9 and set(np.unique(found)) <= {0, 1, 2, 255}
+    assert len({colours[c] for c in (0, 1, 2)}) == 3
+    told = evaluate_map(out, place.label)
+    assert told["f1"] == pytest.approx(scores["f1"], abs=0.02)
+    assert min(told["classes"][c]["f1"] for c in "12") > 0.4
+    table = find_polygons(Sources(out, score)).table
+    assert set(table["class"]) == {1, 2}
+    np.testing.assert_array_equal(detect_lazily(place, checkpoint), found)
 
 
 def test_an_encoder_is_kept_as_it_is_only_where_it_knows_something():

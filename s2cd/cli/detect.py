@@ -69,11 +69,14 @@ def detect(
     quiet: Quiet = False,
 ) -> None:
     """Two dates to a change map: 1 = change, 0 = no change, 255 = not observed."""
+    from dataclasses import replace
+
     from s2cd.detection.detect import Request, detect_files
     from s2cd.detection.prepare import Preparation
     from s2cd.detection.schedule import Workers as Threads
     from s2cd.networks.registry import Compute
 
+    wanted = Preparation(registration, normalize)
     request = Request(
         before,
         after,
@@ -82,7 +85,7 @@ def detect(
         model,
         Compute(device, precision),
         threshold,
-        Preparation(registration if align else "none", normalize),
+        wanted if align else replace(wanted, registration="none"),
         split(bands),
         block_size,
         overwrite,

@@ -1,7 +1,8 @@
 """Commands that look for products and bring them."""
 
+import re
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,15 +58,13 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """List Level-1C products that cover an area, the best first; --json prints STAC items."""
-    from datetime import timedelta
-
     from s2cd.scenes.aoi import open_aoi
     from s2cd.sources.choice import none_found, scenes_of
     from s2cd.sources.registry import open_source
     from s2cd.sources.source import Search
     from s2cd.sources.stac import item_collection
 
-    last = _day(end, "--end") if end else date.today()
+    last = _day(end, "--end") if end else _today()
     first = _day(start, "--start") if start else last - timedelta(365)
     if first > last:
         raise UsageError(f"--start {first} comes after --end {last}. Turn them round")
@@ -125,7 +124,7 @@ def fetch(
     area, asked = open_aoi(aoi), split(bands)
     folder = output or Path("data") / _stem(area.name)
     order = Order(area, folder, band_names(asked) if asked else DEFAULT_BANDS, clouds)
-    request = Request(order, _dates(dates), window_days, date.today())
+    request = Request(order, _dates(dates), window_days, _today())
     plan = plan_in(request, source)
     record = None if plan is None else finished(request)
     if record is not None and not dry_run:
@@ -141,7 +140,7 @@ def fetch(
     if dry_run:
         _tell_plan(pair, taking, where, json)
         return
-    check_room(folder, total)
+    check_room(folder, total - sum(cost.there for cost in taking))
     with progress(f"fetching from {where.name}", quiet) as bar:
         record = bring(where, request, pair, _Count(bar, total))
     _tell(record, folder, json)
@@ -162,10 +161,21 @@ class _Count:
 
 
 def _day(text: str, option: str) -> date:
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text.strip()):
+        raise UsageError(f"{option} {text!r} is no date. Write it as YYYY-MM-DD")
     try:
-        return date.fromisoformat(text.strip())
+        day = date.fromisoformat(text.strip())
     except ValueError as e:
         raise UsageError(f"{option} {text!r} is no date. Write it as YYYY-MM-DD") from e
+    first, last = date(2015, 1, 1), _today() + timedelta(366)
+    if not first <= day <= last:
+        raise UsageError(f"{option} {day} is beyond Sentinel-2. Give one from {first} to {last}")
+    return day
+
+
+def _today() -> date:
+    """In UTC, as satellites count."""
+    return datetime.now(UTC).date()
 
 
 def _dates(text: str | None) -> tuple[date, date] | None:
@@ -228,15 +238,21 @@ def _tell_plan(pair: "Pair", costs: "tuple[Cost, Cost]", source: "Source", as_js
     """What a fetch would bring."""
     from s2cd.sources.stac import item_collection
 
-    total, units = sum(cost.size for cost in costs), sum(cost.units for cost in costs)
+    units, there = sum(cost.units for cost in costs), sum(cost.there for cost in costs)
+    missing = sum(cost.size for cost in costs) - there
     if as_json:
-        said: dict[str, object] = {"source": source.name, "bytes": total, "notes": list(pair.notes)}
+        said: dict[str, object] = {
+            "source": source.name,
+            "bytes": missing,
+            "notes": list(pair.notes),
+        }
         if units:
             said["processing_units"] = round(units, 1)
         print_json({**said, "items": item_collection((pair.before, pair.after))})
         return
     also = f", {units:.0f} processing units" if units else ""
-    typer.echo(f"{total} bytes would be brought{also}")
+    also += f"; {there} are there already" if there else ""
+    typer.echo(f"{missing} bytes would be brought{also}")
 
 
 def _tell(record: dict[str, Any], folder: Path, as_json: bool) -> None:

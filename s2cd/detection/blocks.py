@@ -18,6 +18,9 @@ from s2cd.scenes.pair import Pair
 
 NOT_OBSERVED = 255
 """Stored where a pixel was not observed in both dates."""
+Stored = NDArray[np.uint8] | NDArray[np.uint16]
+"""Probability of change in the low byte: 0..200, 255 = not observed. Of a detector of several
+classes the likeliest one, 1..n, in the high byte."""
 STEPS = 200
 """Stored value of a probability of 1: steps of 0.5 %."""
 BLOCK = 1024
@@ -71,8 +74,8 @@ def blocks(shape: tuple[int, int], size: int) -> Iterator[Block]:
             )
 
 
-def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) -> NDArray[np.uint8]:
-    """Stored probabilities of a block: (height, width), 0..200, 255 = not observed."""
+def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) -> Stored:
+    """What is stored of a block: (height, width)."""
     core, halo = lattice.core, lattice.halo
     height, width = block.ys.stop - block.ys.start, block.xs.stop - block.xs.start
     rows, columns = -(-height // core), -(-width // core)
@@ -81,7 +84,7 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
         slice(block.xs.start - halo, block.xs.start + columns * core + halo),
     )
     inner = slice(halo, -halo or None)
-    stored = np.full((rows * core, columns * core), NOT_OBSERVED, np.uint8)
+    stored: Stored = np.full((rows * core, columns * core), NOT_OBSERVED, np.uint8)
     corners = [(r * core, c * core) for r in range(rows) for c in range(columns)]
     useful = seen.valid[inner, inner]
     corners = [(y, x) for y, x in corners if useful[y : y + core, x : x + core].any()]
@@ -92,7 +95,10 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
             for which, date in enumerate((seen.before, seen.after))
         )
         for (y, x), scores in zip(batch, frozen.predict(before, after), strict=True):
-            stored[y : y + core, x : x + core] = quantize(scores[inner, inner])
+            core_scores = quantize(scores[..., inner, inner])
+            if core_scores.dtype == np.uint16:
+                stored = stored.astype(np.uint16)
+            stored[y : y + core, x : x + core] = core_scores
     stored[~useful] = NOT_OBSERVED
     return stored[:height, :width]
 
@@ -112,13 +118,31 @@ def _batch(
     return np.stack(windows, out=held[which][: len(corners)])
 
 
-def quantize(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Probabilities 0..1 as stored: steps of 0.5 %, rounded to the nearest."""
-    return np.rint(np.clip(np.nan_to_num(scores), 0, 1) * STEPS).astype(np.uint8)
+def quantize(scores: NDArray[np.float32]) -> Stored:
+    """Probabilities 0..1 as stored, in steps of 0.5 %, rounded to the nearest.
+
+    Args:
+        scores: (height, width); or (class, height, width), of which the sum is stored.
+    """
+    if scores.ndim < 3:
+        return np.rint(np.clip(np.nan_to_num(scores), 0, 1) * STEPS).astype(np.uint8)
+    likeliest = scores.argmax(axis=0).astype(np.uint16) + np.uint16(1)
+    return np.asarray(likeliest << 8 | quantize(scores.sum(axis=0)), np.uint16)
 
 
-def classify(stored: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
-    """Classes of stored probabilities: 1 exactly where they are at least ``threshold``, else 0."""
-    classes = (stored >= np.ceil(threshold * STEPS - 1e-9)).astype(np.uint8)
-    classes[stored == NOT_OBSERVED] = NOT_OBSERVED
+def stored_probability(stored: Stored) -> NDArray[np.uint8]:
+    """The probability of any change in what is stored: 0..200, 255 = not observed."""
+    return (stored & 255).astype(np.uint8, copy=False)
+
+
+def classify(stored: Stored, threshold: float) -> NDArray[np.uint8]:
+    """Classes of what is stored: 0 exactly where the probability is less than ``threshold``.
+
+    Elsewhere it is 1, or the likeliest class, and 255 where nothing was observed.
+    """
+    probability = stored_probability(stored)
+    classes = (probability >= np.ceil(threshold * STEPS - 1e-9)).astype(np.uint8)
+    if stored.dtype == np.uint16:
+        classes *= (stored >> 8).astype(np.uint8)
+    classes[probability == NOT_OBSERVED] = NOT_OBSERVED
     return classes

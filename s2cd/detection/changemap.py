@@ -1,6 +1,7 @@
 """The change map on disk: a Cloud Optimized GeoTIFF that is complete or absent."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,16 @@ from s2cd.scenes.header import grid_of
 from s2cd.scenes.raster import gdal, reading
 
 CHANGED = 1
-_COLOURS = {0: (238, 238, 232, 255), CHANGED: (214, 24, 32, 255), NOT_OBSERVED: (0, 0, 0, 0)}
+_GROUND = {0: (238, 238, 232, 255), NOT_OBSERVED: (0, 0, 0, 0)}
+_COLOURS = (
+    (214, 24, 32, 255),
+    (31, 120, 180, 255),
+    (51, 160, 44, 255),
+    (255, 127, 0, 255),
+    (106, 61, 154, 255),
+    (177, 89, 40, 255),
+)
+"""Of the classes from 1 on, again and again."""
 _TILE = 512
 
 Layer = tuple[Block, NDArray[np.uint8]]
@@ -37,9 +47,14 @@ class Raster:
     scale: float = 1.0
 
 
-def change_raster(path: Path, geobox: GeoBox, tags: Mapping[str, str]) -> Raster:
-    """A map of classes: 0, 1, 255 = not observed."""
-    return Raster(path, geobox, tags, _COLOURS)
+def change_raster(path: Path, geobox: GeoBox, tags: Mapping[str, str], classes: int = 1) -> Raster:
+    """A map of classes: 0, 1..n, 255 = not observed."""
+    return Raster(path, geobox, tags, class_colours(classes))
+
+
+def class_colours(classes: int) -> dict[int, tuple[int, int, int, int]]:
+    """How 0, the classes 1..n and 255 are seen."""
+    return _GROUND | {c: _COLOURS[(c - 1) % len(_COLOURS)] for c in range(1, classes + 1)}
 
 
 def probability_raster(path: Path, geobox: GeoBox, tags: Mapping[str, str]) -> Raster:
@@ -137,18 +152,36 @@ def write_layers(
 
 
 def read_map(path: Path) -> tuple[NDArray[np.uint8], GeoBox, dict[str, str]]:
-    """A change map: classes (height, width) with 255 = not observed, its grid, and its tags.
+    """A change map: (height, width), 0, 1 = change of any class, 255 = not observed; grid; tags.
 
     Raises:
-        S2cdError: where the file is no map of classes 0 and 1.
+        S2cdError: where the file is no map of classes.
+    """
+    values, geobox, tags = read_classes(path)
+    values[(values > CHANGED) & (values != NOT_OBSERVED)] = CHANGED
+    return values, geobox, tags
+
+
+def read_classes(path: Path) -> tuple[NDArray[np.uint8], GeoBox, dict[str, str]]:
+    """A change map as it is: 0, 1..n = class of change, 255 = not observed; grid; tags.
+
+    Raises:
+        S2cdError: where the file is no map of classes.
     """
     with reading(path) as source:
-        values = source.read(1)
-        if not set(np.unique(values).tolist()) <= {0, 1, 255}:
+        values, tags = source.read(1), dict(source.tags())
+        known = {*range(classes_said(tags) + 1), NOT_OBSERVED}
+        if not set(np.unique(values).tolist()) <= known:
             raise S2cdError(
                 f"{path} is not a change map of 0, 1 and 255. Name one of `s2cd detect`"
             )
-        return values.astype(np.uint8), grid_of(source, path), dict(source.tags())
+        return values.astype(np.uint8), grid_of(source, path), tags
+
+
+def classes_said(tags: Mapping[str, str]) -> int:
+    """How many classes of change a map tells apart, by its tags; 1: change from no change."""
+    said = tags.get("CHANGE_CLASSES", "")
+    return int(said) if re.fullmatch("[0-9]{1,2}", said) else CHANGED
 
 
 def pixel_areas(geobox: GeoBox) -> NDArray[np.float64] | None:

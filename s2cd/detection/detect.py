@@ -22,6 +22,7 @@ from s2cd.detection.blocks import (
     classify,
     lattice_of,
     predict_block,
+    stored_probability,
 )
 from s2cd.detection.changemap import (
     CHANGED,
@@ -95,7 +96,7 @@ class Tally:
 
     def add(self, block: Block, classes: NDArray[np.uint8], areas: Any) -> None:
         """Count a block of the map."""
-        changed = (classes == CHANGED).sum(axis=1)
+        changed = ((classes >= CHANGED) & (classes != NOT_OBSERVED)).sum(axis=1)
         self.pixels += classes.size
         self.observed += int((classes != NOT_OBSERVED).sum())
         self.changed += int(changed.sum())
@@ -110,7 +111,7 @@ def detect(
     threshold: float | None = None,
     preparation: Preparation | None = None,
 ) -> xr.DataArray:
-    """The change map of two dates, lazy: (y, x), uint8, 0, 1, 255 = not observed.
+    """The change map of two dates, lazy: (y, x), uint8, 0, 1 (or 1..n), 255 = not observed.
 
     What the detector must learn from the pair is learned now; the map is computed under whatever
     dask scheduler is active when it is asked for.
@@ -217,7 +218,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
         "version": __version__,
     }
     size = lattice_of(detector).block_size(request.block)
-    return Plan(fingerprint, pair.shape, size)
+    return Plan(fingerprint, pair.shape, size, detector.classes)
 
 
 def _check_results(request: Request, plan: Plan) -> None:
@@ -274,7 +275,7 @@ def _translate(
 ) -> Tally:
     """Turn the journal into the results, in one pass in a fixed order."""
     threshold, tags = cut
-    rasters = [change_raster(request.change, pair.geobox, tags)]
+    rasters = [change_raster(request.change, pair.geobox, tags, journal.plan.classes)]
     if request.probability is not None:
         rasters.insert(0, probability_raster(request.probability, pair.geobox, tags))
     tally, areas = Tally(), pixel_areas(pair.geobox)
@@ -288,7 +289,7 @@ def _translate(
                 )
             classes = classify(stored, threshold)
             tally.add(block, classes, areas)
-            yield block, (stored, classes)[-len(rasters) :]
+            yield block, (stored_probability(stored), classes)[-len(rasters) :]
 
     journal.note("publishing", True)
     write_layers(tuple(rasters), layers())
@@ -306,6 +307,7 @@ def _tags(detector: Detector, frozen: Frozen, threshold: float, ready: Prepared)
         "THRESHOLD": f"{threshold:g}",
         "BANDS": " ".join(pair.bands),
         "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
+        "CHANGE_CLASSES": str(detector.classes),
         "FIT": json.dumps(frozen.numbers()),
         "S2CD_VERSION": __version__,
         **ready.tags(),

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from s2cd.detection.blocks import NOT_OBSERVED, STEPS, Block, blocks
+from s2cd.detection.blocks import NOT_OBSERVED, STEPS, Block, Stored, blocks, stored_probability
 from s2cd.errors import LostError, S2cdError, UnwritableError
 from s2cd.output import write_errors
 
@@ -31,11 +30,12 @@ _ARRAY = "probability"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be computed: everything that the map depends on, its shape, and its blocks."""
+    """What is to be computed: everything that the map depends on, its shape, blocks and classes."""
 
     fingerprint: dict[str, Any]
     shape: tuple[int, int]
     block: int
+    classes: int = 1
 
     def blocks(self) -> list[Block]:
         """The blocks, row by row."""
@@ -49,7 +49,7 @@ class Journal:
     folder: Path
     plan: Plan
 
-    def write(self, block: Block, stored: NDArray[np.uint8]) -> None:
+    def write(self, block: Block, stored: Stored) -> None:
         """Keep a finished block; writing it twice does no harm.
 
         Raises:
@@ -62,13 +62,14 @@ class Journal:
                 raise S2cdError(f"{self.folder} is of another detection by now. Begin again")
             array[block.ys, block.xs] = stored
 
-    def read(self, block: Block) -> NDArray[np.uint8] | None:
+    def read(self, block: Block) -> Stored | None:
         """A finished block; None where it is missing, unreadable or was never computed."""
         try:
             stored = np.asarray(self._array("r")[block.ys, block.xs])
         except (OSError, ValueError, RuntimeError, KeyError):
             return None
-        whole = ((stored <= STEPS) | (stored == NOT_OBSERVED)).all()
+        probability = stored_probability(stored)
+        whole = ((probability <= STEPS) | (probability == NOT_OBSERVED)).all()
         return stored if whole else None
 
     def missing(self) -> list[Block]:
@@ -103,7 +104,7 @@ class Journal:
                 store=str(self.folder / _ARRAY),
                 shape=self.plan.shape,
                 chunks=(self.plan.block, self.plan.block),
-                dtype="uint8",
+                dtype="uint8" if self.plan.classes == 1 else "uint16",
                 fill_value=MISSING,
                 compressors=ZstdCodec(level=1, checksum=True),
                 attributes={"fingerprint": self._fingerprint()},

@@ -14,9 +14,9 @@ from s2cd.errors import S2cdError
 from s2cd.networks.classical.radiometry import radiometry_of
 from s2cd.networks.detector import Detector
 from s2cd.scenes.align import LEAST_SHIFT, Shift, aligned, shift_between
-from s2cd.scenes.motion import Motion, restored
+from s2cd.scenes.motion import KINDS, Motion, restored
 from s2cd.scenes.pair import Pair
-from s2cd.scenes.radiometry import Radiometry
+from s2cd.scenes.radiometry import METHODS, Radiometry
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +33,30 @@ class Preparation:
     registration: str = "translation"
     normalization: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what there is not, before anything is read."""
+        for said, word, known in (
+            ("registration", self.registration, ("none", *KINDS)),
+            ("normalisation", self.normalization or "none", METHODS),
+        ):
+            if word not in known:
+                raise S2cdError(f"There is no {said} {word!r}. Name one of {', '.join(known)}")
+
 
 @dataclass(frozen=True)
 class Prepared:
     """A pair with what was found out about it."""
 
     pair: Pair
+    registration: str
     shift: Shift | None
     method: str
 
     def tags(self) -> dict[str, str]:
         """What a map says of its registration and radiometry."""
-        said = {"NORMALIZATION": self.method} | _shift_tags(self.shift, self.pair.motion)
+        said = {"NORMALIZATION": self.method, "REGISTRATION": "none: not asked for"}
+        if self.registration != "none":
+            said |= _shift_tags(self.shift, self.pair.motion)
         if self.pair.radiometry is not None:
             said["RADIOMETRY"] = json.dumps(self.pair.radiometry.numbers())
         return said
@@ -82,7 +94,7 @@ def prepared(
         shift = _measured(pair, wanted.registration, kept)
         pair = registered(pair, shift)
     method = wanted.normalization or detector.normalization
-    return Prepared(_normalized(pair, method, kept), shift, method)
+    return Prepared(_normalized(pair, method, kept), wanted.registration, shift, method)
 
 
 def registered(pair: Pair, shift: Shift | None) -> Pair:
@@ -104,14 +116,25 @@ def normalized(pair: Pair, method: str) -> Pair:
     return _normalized(pair, method, NoMemory())
 
 
-def motion_in(tags: Mapping[str, str]) -> Motion | None:
-    """How a map's tags say that `after` was moved; None where it was left as it was."""
+def motion_in(tags: Mapping[str, str], shape: tuple[int, int]) -> Motion | None:
+    """How a map's tags say that `after` was moved; None where it was left as it was.
+
+    Args:
+        tags: The map's tags.
+        shape: Height and width of the map.
+
+    Raises:
+        S2cdError: where they do not say it of such a map.
+    """
     if "MOTION" not in tags:
         return None
     try:
-        return restored(json.loads(tags["MOTION"]))
-    except (ValueError, KeyError, TypeError) as e:
+        motion = restored(json.loads(tags["MOTION"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise S2cdError("The map's tag MOTION is damaged. Make the map again") from e
+    if motion.shape != tuple(shape):
+        raise S2cdError("The map's tag MOTION is of another grid. Make the map again")
+    return motion
 
 
 def _measured(pair: Pair, kind: str, memory: Memory) -> Shift | None:
@@ -139,7 +162,8 @@ def _normalized(pair: Pair, method: str, memory: Memory) -> Pair:
 
 def _shift_tags(shift: Shift | None, motion: Motion) -> dict[str, str]:
     if shift is None or not shift.is_sure:
-        return {"REGISTRATION": "none" if shift is None else "none: the measurement was unsure"}
+        why = "nothing could be measured" if shift is None else "the measurement was unsure"
+        return {"REGISTRATION": f"none: {why}"}
     moved = shift.motion.farthest > LEAST_SHIFT
     said = {
         "REGISTRATION": f"after {'moved' if moved else 'left as it was'}",

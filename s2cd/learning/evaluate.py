@@ -1,19 +1,22 @@
 """Honest scores: whole scenes, all pixels, by the map that `detect` wrote."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2cd.detection.blocks import classify, lattice_of
-from s2cd.detection.changemap import read_map
+from s2cd.detection.changemap import classes_said, read_classes, read_map
 from s2cd.errors import S2cdError
 from s2cd.learning.curves import average_precision, calibration, write_score_curves
 from s2cd.learning.metrics import Confusion, Nearness, confusion, nearness
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import prepare
+from s2cd.learning.recipe import Recipe, read_recipe
 from s2cd.learning.scenes import Counts, confusion_at, counts_of, lit_for, stored_map
 from s2cd.networks.detector import Detector
 from s2cd.networks.registry import DEFAULT, Compute, find_detector
@@ -58,9 +61,23 @@ def evaluate_map(prediction: Path, label: Path) -> dict[str, Any]:
     }
     scores["threshold"] = float(tags["THRESHOLD"]) if "THRESHOLD" in tags else None
     scores["model"] = tags.get("MODEL")
+    if classes_said(tags) > 1:
+        scores["classes"] = _by_class(prediction, label)
     scores["evaluated_fraction"] = counts.pixels / predicted.size
     scores["missed_change_fraction"] = left_out / max(1, int(labelled.sum()))
     return {**scores, "scenes": {prediction.stem: dict(scores)}}
+
+
+def _by_class(prediction: Path, label: Path) -> dict[str, Any]:
+    """Scores of each class of change against all else."""
+    predicted, geobox, tags = read_classes(prediction)
+    truth = read_label(label, geobox, classes=True)
+
+    def only(values: NDArray[np.uint8], one: int) -> NDArray[np.uint8]:
+        return np.where(values == 255, values, values == one).astype(np.uint8)
+
+    classes = range(1, classes_said(tags) + 1)
+    return {str(c): confusion(only(predicted, c), only(truth, c)).scores() for c in classes}
 
 
 def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
@@ -74,7 +91,7 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     Raises:
         S2cdError: where DATA, the model or a place cannot be used.
     """
-    chosen = places_of(data, options.split)
+    chosen = places_of(data, options.split, model)
     detector = detector_for(model, chosen, options)
     counts, scenes, near = [], {}, Nearness()
     for place in chosen:
@@ -94,20 +111,30 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     return {**scores, **facts, "scenes": {name: one.scores() for name, one in scenes.items()}}
 
 
-def places_of(data: Path, split: str) -> list[Place]:
+def places_of(data: Path, split: str, model: str) -> list[Place]:
     """The places of a split: of ``""`` those of test where there are any, else of validation.
+
+    Where DATA does not say which they are, they are those of the run that made the model.
 
     Raises:
         S2cdError: where there are none.
     """
     if split == "all":
         return find_places(data)
-    places = with_splits(find_places(data))
+    places = _split_as_trained(find_places(data), model)
     asked = ("test", "val") if not split else (split,)
     sides = [[place for place in places if place.split == one] for one in asked]
     if not any(sides):
         raise S2cdError(f"{data} has no places of split {split!r}. Give --split all")
     return next(side for side in sides if side)
+
+
+def _split_as_trained(places: list[Place], model: str) -> list[Place]:
+    """Places with a split each, as a checkpoint's run folder says that it was trained."""
+    config = Path(model).with_name("config.toml")
+    recipe = read_recipe(config) if Path(model).is_file() and config.is_file() else Recipe()
+    share = recipe.validation or Recipe().validation
+    return with_splits(places, share, recipe.seed, recipe.size)
 
 
 def detector_for(model: str, places: list[Place], options: Options) -> Detector:
@@ -146,7 +173,8 @@ def _warn_of(detector: Detector, place: Place) -> None:
     """Say where a network is judged by what it was trained on."""
     spec = getattr(detector, "spec", None)
     text = "" if spec is None else spec.trained_on.partition(": ")[2]
-    if place.name in text.split(", "):
+    itself = re.compile(re.escape(place.name) + r"(_\d+_\d+)?")  # or an area of it
+    if any(itself.fullmatch(name) for name in text.split(", ")):
         logger.warning(
             "%s was trained on %s: its score there says nothing", detector.name, place.name
         )

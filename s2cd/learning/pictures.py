@@ -82,7 +82,7 @@ def draw_samples(
     Raises:
         S2cdError: where DATA or the model cannot be used, or the picture is there.
     """
-    places = places_of(data, options.split)[:count]
+    places = places_of(data, options.split, model)[:count]
     detector = detector_for(model, places, options)
     rows: list[Shown] = []
     for number, place in enumerate(places):

@@ -33,7 +33,7 @@ from s2cd.scenes.grid import whole_offset
 from s2cd.scenes.mask import read_label
 from s2cd.scenes.pair import Pair, make_pair
 
-_VERSION = 2
+_VERSION = 3
 _ROWS, _COLUMNS = 8 * TILE, 32 * TILE
 """Of a pair that are in memory at a time."""
 _SMALL = 1 << 18

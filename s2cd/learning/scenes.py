@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2cd.detection.blocks import STEPS, Lattice, blocks, classify, predict_block
+from s2cd.detection.blocks import (
+    STEPS,
+    Lattice,
+    blocks,
+    classify,
+    predict_block,
+    stored_probability,
+)
 from s2cd.detection.prepare import normalized
 from s2cd.learning.metrics import Confusion
 from s2cd.learning.prepared import Sample
@@ -36,9 +43,9 @@ class Live:
     def predict(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Probabilities (n, height, width) of windows (n, band, height, width)."""
+        """Probabilities of any change (n, height, width) of windows (n, band, height, width)."""
         seen = network_input(before, after, self.statistics)
-        return probabilities(self.network, seen, self.precision, self.scaling)
+        return probabilities(self.network, seen, self.precision, self.scaling).sum(axis=1)
 
     def numbers(self) -> dict[str, Any]:
         """Nothing: it is never written."""
@@ -46,10 +53,11 @@ class Live:
 
 
 def stored_map(sample: Sample, frozen: Frozen, lattice: Lattice) -> NDArray[np.uint8]:
-    """Stored probabilities of a whole place, by the blocks of `detect`: (y, x)."""
+    """Stored probabilities of any change of a whole place, by the blocks of `detect`: (y, x)."""
     result = np.empty(sample.pair.shape, np.uint8)
     for block in blocks(sample.pair.shape, lattice.block_size()):
-        result[block.ys, block.xs] = predict_block(sample.pair, frozen, lattice, block)
+        stored = predict_block(sample.pair, frozen, lattice, block)
+        result[block.ys, block.xs] = stored_probability(stored)
     return result
 
 

@@ -22,6 +22,7 @@ class Frozen(Protocol):
     ) -> NDArray[np.float32]:
         """Scores of windows: (n, height, width) within 0..1, from (n, band, height, width).
 
+        Of a detector of several classes: (n, class, height, width), which add up to 1 at most.
         The values of pixels without data are of no meaning, and never reach others further away
         than the detector's halo.
         """
@@ -42,6 +43,7 @@ class Detector(Protocol):
         window: Height and width of the windows it takes, in pixels.
         halo: Pixels at each side of a window whose score is not to be used.
         threshold: Scores from here on are change.
+        classes: Classes of change that it tells apart; 1: change from no change.
         calibrated: Whether a score is a probability.
         normalization: To what radiometry `after` is brought first, of `radiometry.METHODS`;
             ``none`` where a gain and an offset of a band change nothing, or were learned.
@@ -59,6 +61,8 @@ class Detector(Protocol):
     def halo(self) -> int: ...  # noqa: D102
     @property
     def threshold(self) -> float: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
     @property
     def calibrated(self) -> bool: ...  # noqa: D102
     @property

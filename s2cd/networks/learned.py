@@ -36,10 +36,11 @@ class FrozenNetwork:
     def predict(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Probabilities (n, height, width) of windows (n, band, height, width)."""
+        """Probabilities of windows (n, band, height, width), as `Frozen.predict` says."""
         network = network_at(self.path, self.sha256, self.device)
         seen = network_input(before, after, self.statistics)
-        return probabilities(network, seen, self.precision, self.scaling)
+        found = probabilities(network, seen, self.precision, self.scaling)
+        return found[:, 0] if found.shape[1] == 1 else found
 
     def numbers(self) -> dict[str, Any]:
         """What was learned, fit for JSON."""
@@ -80,6 +81,11 @@ class Network:
     def threshold(self) -> float:
         """Probabilities from here on are change."""
         return self.spec.threshold
+
+    @property
+    def classes(self) -> int:
+        """Classes of change that it tells apart."""
+        return self.spec.classes
 
     @property
     def calibrated(self) -> bool:

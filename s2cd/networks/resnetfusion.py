@@ -30,7 +30,7 @@ class ResnetFusion(nn.Module):
         self.up2, self.join2 = _up(256, 256), _join(256 + 256, 128)
         self.up1, self.join1 = _up(128, 128), _join(128 + 128 + 64, 64)
         self.up0, self.join0 = _up(64, 32), _join(32, 32)
-        self.dropout = nn.Dropout2d(_DROPOUT)
+        self.dropout = nn.Dropout(_DROPOUT)
         self.head = nn.Conv2d(32, spec.outputs, kernel_size=1)
 
     def features(self, image: Tensor) -> list[Tensor]:

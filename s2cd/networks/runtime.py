@@ -100,10 +100,7 @@ def probabilities(
     precision: str,
     scaling: Scaling = UNSCALED,
 ) -> NDArray[np.float32]:
-    """Probabilities of change (n, height, width) of a batch (n, 2, band, height, width).
-
-    Of a network of several classes it is that of any change.
-    """
+    """Probabilities of change (n, class, height, width) of a batch (n, 2, band, height, width)."""
     import torch
 
     device: Any = next(network.parameters()).device
@@ -112,4 +109,4 @@ def probabilities(
         torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
     ):
         logits = network(torch.from_numpy(dates).to(device))
-        return scaling.probabilities(logits.float()).cpu().numpy()
+        return scaling.by_class(logits.float()).cpu().numpy()

@@ -40,6 +40,14 @@ class Scaling:
             odds = torch.logsumexp(logits[:, 1:], dim=1) - odds
         return torch.sigmoid(odds / self.temperature + self.bias)
 
+    def by_class(self, logits: "Tensor") -> "Tensor":
+        """Probability of each class of change (n, class, height, width); its sum is that of any."""
+        import torch
+
+        if logits.shape[1] == 1:
+            return self.probabilities(logits)[:, None]
+        return self.probabilities(logits)[:, None] * torch.softmax(logits[:, 1:], dim=1)
+
 
 UNSCALED = Scaling()
 """Log odds as the network gives them."""

@@ -47,7 +47,7 @@ def dates_of_map(
 
 def as_the_map_lay(pair: Pair, tags: dict[str, str]) -> Pair:
     """The pair with `after` moved as a map's tags say that it was."""
-    motion = motion_in(tags)
+    motion = motion_in(tags, pair.shape)
     return pair if motion is None else replace(pair, motion=motion)
 
 

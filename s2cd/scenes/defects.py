@@ -34,6 +34,7 @@ _LAYERS = (3, 4, 5)
 """The same, as layers of MSK_QUALIT."""
 _MOST_MASK = 64 << 20
 _MOST_POINTS = 1_000_000
+_MOST_POLYGONS = 100_000
 
 Window = tuple[slice, slice]
 
@@ -93,20 +94,25 @@ class Defects:
         shape = (ys.stop - ys.start, xs.stop - xs.start)
         if not self.polygons:
             return np.zeros(shape, np.bool_)
-        from affine import Affine
-
-        corner = geobox.affine * Affine.translation(xs.start, ys.start)
-        shapes = [(self._placed(polygon, geobox), 1) for polygon in self.polygons]
-        burned = rasterize(shapes, shape, transform=corner, all_touched=True, dtype="uint8")
-        return np.asarray(burned > 0)
-
-    def _placed(self, polygon: Any, geobox: GeoBox) -> Any:
-        if geobox.crs == self.crs:
-            return polygon
         import shapely
 
+        block = geobox[window]
+        near = shapely.intersects(self._placed(geobox), shapely.box(*block.extent.boundingbox))
+        shapes = [(polygon, 1) for polygon in self._placed(geobox)[near]]
+        if not shapes:
+            return np.zeros(shape, np.bool_)
+        burned = rasterize(shapes, shape, transform=block.affine, all_touched=True, dtype="uint8")
+        return np.asarray(burned > 0)
+
+    def _placed(self, geobox: GeoBox) -> NDArray[Any]:
+        """The polygons in the CRS of a grid."""
+        import shapely
+
+        polygons = np.array(self.polygons)
+        if geobox.crs == self.crs:
+            return polygons
         transform = self.crs.transformer_to_crs(geobox.crs)
-        return shapely.transform(polygon, lambda at: np.column_stack(transform(*at.T)))
+        return shapely.transform(polygons, lambda at: np.column_stack(transform(*at.T)))
 
 
 def defects_of(product: Product, bands: Sequence[str]) -> Defects:
@@ -137,6 +143,8 @@ def _polygons(product: Product, name: str) -> list[Any]:
         kinds = {(element.text or "").strip() for element in _below(feature, "maskType")}
         if kinds & set(_KINDS):
             found += [_polygon(polygon, said) for polygon in _below(feature, "Polygon")]
+        if len(found) > _MOST_POLYGONS:
+            raise S2cdError(f"{said} holds too many polygons to be true. Fetch the product again")
     return found
 
 

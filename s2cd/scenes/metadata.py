@@ -18,6 +18,8 @@ from s2cd.scenes.bands import BANDS
 MOST_XML = 32 << 20
 """Bytes of XML that are read: the tile's metadata of a full tile takes about 1 MB."""
 _DEEPEST = 100
+_MOST_ELEMENTS = 200_000
+"""With their attributes: a full tile's metadata has some 5000, a mask of many clouds 40 000."""
 _LARGEST = 20_000
 """Pixels at a side; a tile has 10980."""
 _NAME = re.compile(
@@ -142,15 +144,17 @@ def parse_xml(content: bytes, said: str) -> Element:
     """The root of an XML document without a document type: none is declared, nothing expands.
 
     Raises:
-        S2cdError: where it is no XML, declares a document type or entities, or nests too deep.
+        S2cdError: where it is no XML, declares a document type or entities, nests too deep, or has
+            more elements than any.
     """
-    builder, depth = TreeBuilder(), 0
+    builder, depth, count = TreeBuilder(), 0, 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _DEEPEST:
-            raise S2cdError(f"{said} nests its elements too deep. Fetch it again")
+        nonlocal depth, count
+        depth, count = depth + 1, count + 1 + len(attributes)
+        if depth > _DEEPEST or count > _MOST_ELEMENTS:
+            what = "nests its elements too deep" if depth > _DEEPEST else "has too many elements"
+            raise S2cdError(f"{said} {what}. Fetch it again")
         builder.start(name, attributes)
 
     def end(name: str) -> None:

@@ -365,7 +365,8 @@ def _token(mosaic: Mosaic) -> str:
             dict(layer.product.offsets),
             layer.product.quantification,
             layer.resampling,
-            layer.defects,
+            [polygon.wkb for polygon in layer.defects.polygons],
+            layer.defects.rasters,
         )
         for layer in mosaic.layers
     ]

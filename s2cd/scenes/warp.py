@@ -63,14 +63,15 @@ def _part(
     source, target = grids
     rows, columns = np.mgrid[part] + 0.5 - motion.over(*part)
     x, y = pixels_in(source, target, columns.ravel(), rows.ravel())
-    at = np.nan_to_num(np.stack([y, x]), nan=-9e9, posinf=-9e9, neginf=-9e9)
-    at = at.reshape(2, *rows.shape)
+    at = np.stack([y, x]).reshape(2, *rows.shape)
+    at[:, ~np.isfinite(at).all(axis=0)] = np.nan
     kernel = resampling, max(1.0, _finer(grids))
     reach = 1 if resampling == "nearest" else int(np.ceil(KERNELS[resampling].reach * kernel[1]))
     ys, xs = (_span(side, reach, size) for side, size in zip(at, source.shape, strict=True))
     values = read(ys, xs)
     if 0 in values.shape:
         return np.full((len(values), *rows.shape), np.nan, np.float32)
+    at = np.nan_to_num(at, nan=-9e9)
     framed = np.pad(values, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     at -= np.array([ys.start - 1, xs.start - 1])[:, None, None]  # whole pixels: fractions stay
     nearest = _taken(framed, *np.floor(at).astype(np.int64))
@@ -89,8 +90,11 @@ def _finer(grids: tuple[GeoBox, GeoBox]) -> float:
 
 
 def _span(at: NDArray[np.float64], reach: int, size: int) -> slice:
-    start = int(np.clip(np.floor(at.min()) - reach, 0, size))
-    return slice(start, int(np.clip(np.ceil(at.max()) + reach, start, size)))
+    """The source's pixels that places on one axis need; NaN: a place that the source has not."""
+    if np.isnan(at).all():
+        return slice(0, 0)
+    start = int(np.clip(np.floor(np.nanmin(at)) - reach, 0, size))
+    return slice(start, int(np.clip(np.ceil(np.nanmax(at)) + reach, start, size)))
 
 
 def _taken(

@@ -13,9 +13,16 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """Where they are kept: ``s2cd`` in the user's cache folder (XDG_CACHE_HOME)."""
+    """Where they are kept: ``s2cd`` in the user's cache folder (XDG_CACHE_HOME).
+
+    Raises:
+        FileNotFoundError: where the user has none: no home.
+    """
     home = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(home) if home else Path.home() / ".cache") / "s2cd"
+    try:
+        return (Path(home) if home else Path.home() / ".cache") / "s2cd"
+    except RuntimeError as e:
+        raise FileNotFoundError("no home") from e
 
 
 def cached(
@@ -33,10 +40,8 @@ def cached(
     Raises:
         S2cdError: of ``fetch``.
     """
-    digest = hashlib.sha256(url.encode()).hexdigest()
-    path = cache_folder() / "metadata" / digest[:2] / digest[2:]
     with suppress(OSError, S2cdError):
-        return parse(path.read_bytes())
+        return parse(_path(url).read_bytes())
 
     def checked(content: bytes) -> bytes:
         parse(content)
@@ -44,8 +49,14 @@ def cached(
 
     content = fetch(checked)
     with suppress(OSError):
+        path = _path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         draft.write_bytes(content)
         os.replace(draft, path)
     return parse(content)
+
+
+def _path(url: str) -> Path:
+    digest = hashlib.sha256(url.encode()).hexdigest()
+    return cache_folder() / "metadata" / digest[:2] / digest[2:]

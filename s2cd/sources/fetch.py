@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -78,22 +78,25 @@ class Plan:
 
 
 def plan_in(request: Request, source: str) -> Plan | None:
-    """The plan that a folder holds; None where it holds nothing yet.
+    """The plan that a folder holds; None where it holds nothing yet, or only a plan that failed.
 
     Raises:
-        S2cdError: where the folder holds another fetch, or something else.
+        S2cdError: where the folder is none, or holds another fetch, or something else.
     """
     folder = request.order.folder
+    _check_folder(folder)
     if not (folder / _PLAN).exists():
         if taken := [name for name in _CLAIMED if (folder / name).exists()]:
             raise S2cdError(
                 f"{folder} holds {taken[0]}, which no fetch of s2cd left. Name another folder: -o"
             )
         return None
+    if not any(_holds(folder / name) for name in _CLAIMED):
+        return None
     try:
         noted = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        plan = Plan(noted["request"], noted["source"], pair_in(noted["pair"]), noted["stacks"])
-    except (OSError, ValueError, KeyError, TypeError, S2cdError) as e:
+        plan = _plan_of(noted)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, S2cdError) as e:
         raise S2cdError(
             f"{folder / _PLAN}, which says what {folder} is for, cannot be read. Remove it with "
             "what lies beside it, or name another folder: -o"
@@ -106,6 +109,40 @@ def plan_in(request: Request, source: str) -> Plan | None:
     return plan
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a name that is a file's, and a folder that cannot be looked into."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if there.is_dir():
+            (folder / _PLAN).exists()
+            return
+    except OSError as e:
+        raise S2cdError(
+            f"{folder} cannot be looked into: {e.strerror}. Name another folder: -o"
+        ) from e
+    raise S2cdError(f"{there} is a file. Name a folder: -o")
+
+
+def _plan_of(noted: Any) -> Plan:
+    """A plan as `_note` writes it; what another version may have written otherwise is refused."""
+    request, source, stacks = noted["request"], noted["source"], noted["stacks"]
+    if not isinstance(request, dict) or not isinstance(stacks, dict) or "aoi" not in request:
+        raise ValueError("it is no plan of a fetch")
+    return Plan(request, str(source), pair_in(noted["pair"]), stacks)
+
+
+def _holds(path: Path) -> bool:
+    """Whether a path is, or holds, a file with a name; parts and drafts have hidden ones."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.is_file() and not file.name.startswith(".") for file in files)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the parts that a plan which failed has left."""
+    with write_errors(folder), suppress(FileNotFoundError):
+        shutil.rmtree(folder / "products")
+
+
 def finished(request: Request) -> dict[str, Any] | None:
     """The record of a fetch all of whose files are there and right; None otherwise."""
     folder = request.order.folder
@@ -113,8 +150,9 @@ def finished(request: Request) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         files = [file for key in ("before", "after") for file in record[key]["files"]]
         stacks = [record[key]["stack"] for key in ("before", "after")]
+        pair_in(record), record["source"], record["licence"]  # what is told of it
         whole = all(_is_right(folder, file) for file in (*stacks, *files))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, S2cdError):
         return None
     return record if whole else None
 
@@ -138,7 +176,10 @@ def fetch(source: Source, request: Request, pair: Pair, told: Told) -> dict[str,
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        plan = plan_in(request, source.name) or Plan(request.said(), source.name, pair, {})
+        plan = plan_in(request, source.name)
+        if plan is None:
+            plan = Plan(request.said(), source.name, pair, {})
+            _clear(folder)
         _note(folder, plan)
         scenes = (plan.pair.before, plan.pair.after)
         kept = source.download(scenes, request.order, told)
@@ -166,13 +207,16 @@ def costs(source: Source, pair: Pair, order: Order) -> tuple[Cost, Cost]:
 def check_room(folder: Path, needed: int) -> None:
     """Refuse a fetch for which the disk has no room.
 
+    Args:
+        folder: Where it goes to.
+        needed: Bytes that are still to come.
+
     Raises:
         S2cdError: where it has none.
     """
     place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    here = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     free = shutil.disk_usage(place).free
-    if needed * _SPARE - here > free:
+    if needed * _SPARE > free:
         raise S2cdError(
             f"The disk of {place} has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} GB shall "
             "come. Free space there, or name another folder: -o"
@@ -261,13 +305,11 @@ def _sums(folder: Path, name: str) -> dict[str, Any]:
 
 def _is_right(folder: Path, noted: Any) -> bool:
     """Whether a file is there as it was noted."""
-    if not noted:
-        return False
-    path = folder / str(noted["path"])
-    name, digits = noted["checksum"]
     try:
-        return path.stat().st_size == noted["size"] and digest_of(path, name) == digits
-    except OSError:
+        path = folder / str(noted["path"])
+        name, digits = noted["checksum"]
+        return bool(path.stat().st_size == noted["size"] and digest_of(path, name) == digits)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, S2cdError):
         return False
 
 
@@ -276,7 +318,10 @@ def _difference(plan: Plan, request: Request, source: str) -> str:
     if source not in ("auto", plan.source):
         return f"source {plan.source}"
     said = {"outline_sha256": f"aoi {plan.request['aoi']}"}
-    other = [said.get(key, f"{key} {plan.request[key]}") for key in _other(plan, request)]
+    other = [
+        said.get(key, f"{key} {plan.request.get(key, 'of another kind')}")
+        for key in _other(plan, request)
+    ]
     return ", ".join(other[:2])
 
 

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,16 +14,13 @@ from s2cd.sources.endpoints import endpoint
 from s2cd.sources.facts import found_in
 from s2cd.sources.http import Call, Client, Policy, said_url
 from s2cd.sources.http.files import side_by_side
-from s2cd.sources.products import PRODUCT_XML, Entry, bring, cloud_over, needed_of, open_products
+from s2cd.sources.names import Named, named
+from s2cd.sources.products import PRODUCT_XML, Entry, bring, cloud_over, cost_in, open_products
 from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Search, Told
 from s2cd.sources.tiles import tiles_of
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(
-    r"(?P<unit>S2[A-Z])_MSIL1C_(?P<sensed>\d{8}T\d{6})_N(?P<baseline>\d{4})_R(?P<orbit>\d{3})"
-    r"_T(?P<tile>\d{2}[A-Z]{3})_(?P<made>\d{8}T\d{6})\.SAFE"
-)
 _MANY = 40
 """Candidates whose metadata takes a while to read, for the first time."""
 _MOST_LIST, _MOST_PAGES, _MOST_METADATA = 8 << 20, 200, 4 << 20
@@ -49,17 +45,12 @@ class Google:
             partial(self._facts, group)
             for groups in listed
             for group in groups
-            if search.holds(_sensed(group[0]).date())
+            if search.holds(group[0][1].sensed.date())
         ]
         level = logging.INFO if len(tasks) > _MANY else logging.DEBUG
         logger.log(level, "reading what %d products of %s say", len(tasks), ", ".join(tiles))
-        found = [one for one in side_by_side(self.client, tasks) if one is not None]
-        return [
-            one
-            for one in found
-            if one.footprint.intersects(search.aoi.outline)
-            and (one.cloud is None or one.cloud <= search.max_cloud)
-        ]
+        found = side_by_side(self.client, tasks)
+        return [one for one in found if one is not None and search.keeps(one)]
 
     def clouds_over(self, parts: Sequence[tuple[Found, Any]]) -> list[float | None]:
         """Percent of cloud over a part of each product, by the mask that it holds."""
@@ -67,12 +58,7 @@ class Google:
 
     def cost(self, scene: Scene, order: Order) -> Cost:
         """Bytes of the files that are needed, as the bucket lists them."""
-        sizes = 0
-        for found in scene.products:
-            entries = self._entries(found)
-            names = needed_of(entries, order.needed, found.name)
-            sizes += sum(entries[name].size or 0 for name in names)
-        return Cost(sizes)
+        return cost_in([(found, self._entries(found)) for found in scene.products], order)
 
     def download(self, scenes: Sequence[Scene], order: Order, told: Told) -> list[Kept]:
         """Bring scenes, band by band."""
@@ -84,34 +70,24 @@ class Google:
         """The scene that `download` left."""
         return open_products(scene, order)
 
-    def _candidates(self, tile: str) -> list[list[str]]:
-        """Keys of the products of a tile, those of one datatake together, highest baseline first.
-
-        Products in the format from before December 2016 have other names; the same dates are there
-        anew in the later one (Collection-1).
-        """
+    def _candidates(self, tile: str) -> list[list[tuple[str, Named]]]:
+        """Products of a tile by key and name, those of one datatake together, the latest first."""
         prefix = f"tiles/{tile[:2]}/{tile[2]}/{tile[3:]}/"
-        groups: dict[tuple[str, str, str], list[str]] = {}
+        groups: dict[tuple[str, int], list[tuple[str, Named]]] = {}
         for key, entry in self._list(prefix, "/"):
-            match = _NAME.fullmatch(key.removeprefix(prefix).rstrip("/"))
-            if entry is None and match is not None and match["tile"] == tile:
-                same = match["unit"], match["sensed"], match["orbit"]
-                groups.setdefault(same, []).append(key)
-        for keys in groups.values():
-            keys.sort(key=_rank, reverse=True)
+            name = named(key.removeprefix(prefix).rstrip("/"))
+            if entry is None and name is not None and name.tile == tile:
+                groups.setdefault((name.datatake, name.orbit), []).append((key, name))
+        for group in groups.values():
+            group.sort(key=lambda one: (one[1].baseline, one[1].made), reverse=True)
         return list(groups.values())
 
-    def _facts(self, keys: Sequence[str]) -> Found | None:
+    def _facts(self, group: Sequence[tuple[str, Named]]) -> Found | None:
         """The product of the highest baseline whose metadata is there; None where none has any."""
-        for key in keys:
+        for key, name in group:
             url = self._url(f"{key}{PRODUCT_XML}")
-            tile = _NAME.fullmatch(key.rstrip("/").rsplit("/", 1)[-1])
             read = partial(
-                found_in,
-                said=said_url(url),
-                source=self.name,
-                place=key,
-                tile="" if tile is None else tile["tile"],
+                found_in, said=said_url(url), source=self.name, place=key, tile=name.tile
             )
             fetch = partial(self.client.read, Call(url), "xml", _MOST_METADATA)
             try:
@@ -166,13 +142,3 @@ class Google:
 
     def _url(self, key: str) -> str:
         return f"{self._root}/{quote(key)}"
-
-
-def _sensed(key: str) -> datetime:
-    match = _NAME.fullmatch(key.rstrip("/").rsplit("/", 1)[-1])
-    return datetime.strptime(match["sensed"] if match else "", "%Y%m%dT%H%M%S")
-
-
-def _rank(key: str) -> tuple[str, str]:
-    match = _NAME.fullmatch(key.rstrip("/").rsplit("/", 1)[-1])
-    return (match["baseline"], match["made"]) if match else ("", "")

@@ -1,5 +1,6 @@
 """How much of an area is cloud, by the mask that a product itself holds: coarse, but small."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -39,11 +40,18 @@ def cloud_in_mask(content: bytes, name: str, tile: str, area: Any) -> float:
     Raises:
         S2cdError: where it is no such mask.
     """
-    shape = _projected(area, epsg_of(tile))
-    if name.endswith(".jp2"):
-        return _in_raster(content, name, shape)
-    clouds = _polygons(content, name)
-    return 100 * float(clouds.intersection(shape).area / shape.area)
+    import shapely
+
+    try:
+        shape = _projected(area, epsg_of(tile))
+        if name.endswith(".jp2"):
+            return _in_raster(content, name, shape)
+        share = float(_polygons(content, name).intersection(shape).area / shape.area)
+    except (shapely.errors.ShapelyError, ZeroDivisionError) as e:
+        raise S2cdError(f"{name} cannot be laid over the area: {one_line(e)}") from e
+    if not 0 <= share <= 1.001:
+        raise S2cdError(f"{name} cannot be laid over the area")
+    return 100 * min(share, 1.0)
 
 
 def _projected(area: Any, epsg: int) -> Any:
@@ -56,7 +64,10 @@ def _projected(area: Any, epsg: int) -> Any:
     def apply(points: Any) -> Any:
         return np.stack(to_metres.transform(points[:, 0], points[:, 1]), axis=1)
 
-    return shapely.make_valid(shapely.transform(shapely.segmentize(area, _STEP), apply))
+    shape = shapely.transform(shapely.segmentize(area, _STEP), apply)
+    if not np.isfinite(shapely.get_coordinates(shape)).all():
+        raise S2cdError(f"The area lies far from EPSG:{epsg}, where its tile is")
+    return shapely.make_valid(shape)
 
 
 def _in_raster(content: bytes, name: str, shape: Any) -> float:
@@ -70,7 +81,8 @@ def _in_raster(content: bytes, name: str, shape: Any) -> float:
 
     try:
         with decoding(), rasterio.MemoryFile(content) as memory, memory.open() as source:
-            if source.count < 2 or max(source.shape) > _LARGEST or source.crs is None:
+            right = source.count >= 2 and source.dtypes[:2] == ("uint8", "uint8")
+            if not right or max(source.shape) > _LARGEST or source.crs is None:
                 raise S2cdError(f"{name} is no mask of clouds")
             window = from_bounds(*shape.bounds, source.transform).round_offsets().round_lengths()
             window = window.intersection(rasterio.windows.Window(0, 0, source.width, source.height))
@@ -104,6 +116,6 @@ def _ring(text: str, name: str) -> list[tuple[float, float]]:
         points = list(zip(numbers[::2], numbers[1::2], strict=True))
     except ValueError as e:
         raise S2cdError(f"{name} holds an outline that is none") from e
-    if len(points) < 4:
+    if len(points) < 4 or not all(map(math.isfinite, numbers)):
         raise S2cdError(f"{name} holds an outline that is none")
     return points

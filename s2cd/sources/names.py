@@ -77,7 +77,7 @@ def footprint_of(geometry: Any, said: str) -> Any:
         shape = shapely.from_geojson(json.dumps(geometry))
         parts = [p for p in shapely.get_parts(shape) if p.geom_type == "Polygon" and not p.is_empty]
         rings = [list(part.exterior.coords) for part in parts]
-    except (shapely.errors.ShapelyError, ValueError, TypeError) as e:
+    except (shapely.errors.ShapelyError, ValueError, TypeError, RecursionError) as e:
         raise S2cdError(f"{said} has a footprint that is none. Take another product") from e
     points = [point for ring in rings for point in ring]
     right = all(math.isfinite(p[0]) and abs(p[0]) <= 360 and abs(p[1]) <= 90 for p in points)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +15,16 @@ from s2cd.scenes.metadata import MOST_XML, read_tile_xml
 from s2cd.sources.cache import cached
 from s2cd.sources.http import Call, Client, RemoteFile, download_all, is_whole, said_url
 from s2cd.sources.http.files import side_by_side
-from s2cd.sources.http.part import digest_of
+from s2cd.sources.http.part import come_of, digest_of
 from s2cd.sources.manifest import is_safe, read_manifest
 from s2cd.sources.masks import MOST_MASK, cloud_in_mask, mask_among
-from s2cd.sources.source import Found, Kept, Opened, Order, Scene, Told
+from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Told
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "products"
 """Below the folder of a fetch: the products' own."""
-MANIFEST, PRODUCT_XML = "manifest.safe", "MTD_MSIL1C.xml"
+MANIFEST, PRODUCT_XML, TILE_XML = "manifest.safe", "MTD_MSIL1C.xml", "MTD_TL.xml"
 _TILE_XML = re.compile(r"GRANULE/[^/]+/MTD_TL\.xml")
 _BAND = re.compile(r"GRANULE/[^/]+/IMG_DATA/[^/]+\.jp2")
 _MOST_MANIFEST = 4 << 20
@@ -57,24 +58,42 @@ def needed_of(entries: Entries, bands: Sequence[str], said: str) -> dict[str, st
         said: The product, for messages.
 
     Raises:
-        SourceError: where the source lacks one of them.
+        SourceError: where the source lacks one of them, or has it twice.
     """
     if odd := [name for name in entries if not is_safe(name)]:
         raise SourceError(f"{said} has a file with a strange name ({odd[0][:80]!r}). Take another")
     needed = {name: "" for name in entries if name in (MANIFEST, PRODUCT_XML)}
     needed |= {name: "" for name in entries if _TILE_XML.fullmatch(name)}
-    files = {name: band_of_file(PurePosixPath(name).stem) for name in entries if _BAND.match(name)}
+    files = {
+        name: band_of_file(PurePosixPath(name).stem) for name in entries if _BAND.fullmatch(name)
+    }
     needed |= {name: band for name, band in files.items() if band is not None and band in bands}
-    lacking = [band for band in bands if band not in needed.values()]
-    lacking += [name for name in (MANIFEST, PRODUCT_XML) if name not in needed]
-    if not any(_TILE_XML.fullmatch(name) for name in needed):
-        lacking.append("MTD_TL.xml")
-    if lacking or len(set(needed.values())) != len(bands) + 1:
+    there = Counter(band or PurePosixPath(name).name for name, band in needed.items())
+    wanted = (*bands, MANIFEST, PRODUCT_XML, TILE_XML)
+    if wrong := [f"{what} is {_often(there[what])}" for what in wanted if there[what] != 1]:
         raise SourceError(
-            f"{said} is not complete where it was looked for: {', '.join(lacking) or 'a band'} "
-            "is missing or twice there. Give other --dates, or another --source"
+            f"{said} is not complete where it was looked for: {', '.join(wrong)}. "
+            "Give other --dates, or another --source"
         )
     return needed
+
+
+def cost_in(products: Sequence[tuple[Found, Entries]], order: Order) -> Cost:
+    """Bytes of the files that are needed of some products, and those that the folder has.
+
+    Raises:
+        SourceError: where the source lacks one of them.
+    """
+    size = there = 0
+    for found, entries in products:
+        for name in needed_of(entries, order.needed, found.name):
+            whole = entries[name].size or 0
+            size, there = size + whole, there + come_of(folder_of(found, order) / name, whole)
+    return Cost(size, there=there)
+
+
+def _often(count: int) -> str:
+    return "missing" if count == 0 else f"there {count} times"
 
 
 def bring(
@@ -159,9 +178,9 @@ def _begin(
     for name in (name for name, band in needed.items() if not band and name != MANIFEST):
         heads.append(_remote(root, name, entries, sums, None))
         _have(client, heads[-1], told)
-    (tile_xml,) = (file.path for file in heads if file.path.name == "MTD_TL.xml")
+    (tile_xml,) = (file.path for file in heads if file.path.name == TILE_XML)
     content = tile_xml.read_bytes()
-    grids = read_tile_xml(content[:MOST_XML], f"MTD_TL.xml of {found.name}").grids
+    grids = read_tile_xml(content[:MOST_XML], f"{TILE_XML} of {found.name}").grids
     files = []
     for name, band in ((name, band) for name, band in needed.items() if band):
         grid = grids[BANDS[band].resolution]

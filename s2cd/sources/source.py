@@ -144,10 +144,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Cost:
-    """What getting a scene takes: bytes, and processing units where a source counts them."""
+    """What getting a scene takes.
+
+    Attributes:
+        size: Bytes of all of it.
+        units: Processing units that are still to be spent, where a source counts them.
+        there: Of those bytes the ones that the folder has already, by the sizes of its files.
+    """
 
     size: int
     units: float = 0.0
+    there: int = 0
 
 
 @dataclass(frozen=True)
@@ -203,7 +210,7 @@ class Source(Protocol):
         """Percent of cloud over a part of each product (shapely, degrees); None where not known."""
 
     def cost(self, scene: Scene, order: Order) -> Cost:
-        """What `download` would bring if nothing was there."""
+        """What `download` would bring, and what of it is there."""
 
     def download(self, scenes: Sequence[Scene], order: Order, told: Told) -> list[Kept]:
         """Bring scenes into ``order.folder``; all that is needed of them, each file checked."""

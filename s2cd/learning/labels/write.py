@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import BLOCK, Block, blocks
-from s2cd.detection.changemap import Raster, plain_raster
+from s2cd.detection.changemap import Raster, class_colours, plain_raster
 from s2cd.learning.labels.burn import RULES, Burner
 from s2cd.learning.labels.classes import Choice, said_classes
 from s2cd.learning.labels.polygons import Polygons, read_polygons
@@ -19,15 +19,6 @@ from s2cd.scenes.mask import CODES_TAG, UNLABELLED
 from s2cd.scenes.observed import Observed, observed_in
 
 Report = Callable[[int, int], None]
-_COLOURS = (
-    (214, 24, 32, 255),
-    (31, 120, 180, 255),
-    (51, 160, 44, 255),
-    (255, 127, 0, 255),
-    (106, 61, 154, 255),
-    (177, 89, 40, 255),
-)
-"""Of the classes from 1 on, again and again."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +130,4 @@ def _raster(drawing: Drawing, path: Path, grid: GeoBox, polygons: Polygons) -> R
         tags["WITHIN"] = drawing.within.name
     if polygons.names:
         tags["CLASSES"] = said_classes(polygons.names)
-    colours = {c: _COLOURS[(c - 1) % len(_COLOURS)] for c in range(1, highest + 1)}
-    colours |= {0: (238, 238, 232, 255), UNLABELLED: (0, 0, 0, 0)}
-    return Raster(path, grid, tags, colours)
+    return Raster(path, grid, tags, class_colours(highest))

@@ -66,6 +66,7 @@ class Cva:
     threshold = 0.5
     calibrated = False
     normalization = "linear"
+    classes = 1
 
     def fit(self, pair: Pair) -> FrozenCva:
         """Learn spreads and the threshold from a sample of the pair.

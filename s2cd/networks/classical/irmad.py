@@ -101,6 +101,7 @@ class IrMad:
     threshold = 0.5
     calibrated = False
     normalization = "none"
+    classes = 1
 
     def fit(self, pair: Pair) -> FrozenIrMad:
         """Learn means, variates and the threshold from a sample of the pair.

@@ -94,6 +94,7 @@ class PcaKmeans:
     threshold = 0.5
     calibrated = False
     normalization = "linear"
+    classes = 1
 
     def fit(self, pair: Pair) -> FrozenPcaKmeans:
         """Learn spreads, components and centres from a sample of the pair.

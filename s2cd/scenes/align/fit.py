@@ -15,6 +15,10 @@ PARAMETERS = {"translation": 1, "affine": 3, "local": 6}
 """Numbers that each coordinate of a motion takes; of a field, as many as it takes here at most."""
 SPREAD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
+_TOGETHER = {"translation": 1.0, "affine": 4.0, "local": 4.0}
+"""Pixels within which the shifts of windows agree, before the motion across them is known."""
+_LEAST_SHARE = 0.1
+"""Of the windows must agree; over water and under cloud the others show anything."""
 _NODE = 256
 """Pixels between nodes of a field, at most."""
 _UNIT = 128.0
@@ -46,6 +50,25 @@ def fitted(kind: str, centres: Array, shifts: Array, shape: tuple[int, int]) -> 
         return _motion(_affine(centres, shifts), shape, (2, 2))
     nodes = tuple(max(4, -(-side // _NODE) + 1) for side in shape)
     return _motion(_field(centres, shifts), shape, (nodes[0], nodes[1]))
+
+
+def agreeing(kind: str, shifts: Array) -> NDArray[np.bool_]:
+    """Of shifts (window, 2), those in their densest place, which may be the smaller part of them.
+
+    Windows on moving water give shifts that lie anywhere, so that hardly two of them agree; a
+    median of all is lost where they are more than half.
+    """
+    if not len(shifts):
+        return np.zeros(0, np.bool_)
+    near = cdist(shifts, shifts) <= _TOGETHER[kind]
+    most = near[near.sum(axis=1).argmax()]
+    centre = np.median(shifts[most], axis=0)
+    return np.asarray(np.hypot(*(shifts - centre).T) <= 2 * _TOGETHER[kind])
+
+
+def enough(kind: str, agree: int, windows: int) -> bool:
+    """Whether so many windows of all agree on a motion that it is no coincidence."""
+    return agree >= max(LEAST[kind], min(windows, 3), _LEAST_SHARE * windows)
 
 
 def inliers(misses: Array) -> NDArray[np.bool_]:

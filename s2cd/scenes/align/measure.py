@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
-from s2cd.scenes.align.fit import LEAST, PARAMETERS, fitted, inliers, spread_enough, spread_of
+from s2cd.scenes.align.fit import (
+    PARAMETERS,
+    agreeing,
+    enough,
+    fitted,
+    inliers,
+    spread_enough,
+    spread_of,
+)
 from s2cd.scenes.align.phase import contrast, phase_shift
 from s2cd.scenes.grid import reader_of, source_window, tiles
 from s2cd.scenes.motion import KINDS, Motion, restored, translation
@@ -29,6 +37,8 @@ _REST = 0.005
 _ITERATIONS = 12
 _BANDS = ("B04", "B03", "B02", "B08")
 _SEED = 20_201_128
+_MOST_HIDDEN = 0.2
+"""Share of a window that may lack data, in either date."""
 _FLAT = 1e-4
 """Standard deviation, in reflectance, below which a window shows nothing."""
 
@@ -40,12 +50,14 @@ class Shift:
     Attributes:
         motion: Over before's grid, in its pixels.
         windows: How many windows agree on it.
+        seen: Of how many that show anything.
         error: Standard error of it, in pixels.
         rest: Median length of the windows' own shifts once it is applied, in pixels.
     """
 
     motion: Motion
     windows: int
+    seen: int
     error: float
     rest: float
 
@@ -67,8 +79,8 @@ class Shift:
     @property
     def is_sure(self) -> bool:
         """Whether the windows agree well enough to move an image by it."""
-        enough = self.windows >= LEAST[self.motion.kind]
-        return enough and self.error < 0.1 and self.motion.farthest <= FARTHEST
+        many = enough(self.motion.kind, self.windows, self.seen)
+        return many and self.error < 0.1 and self.motion.farthest <= FARTHEST
 
     def numbers(self) -> dict[str, Any]:
         """Fit for JSON; `Shift.restore` takes it back."""
@@ -106,23 +118,7 @@ def shift_between(pair: Pair, kind: str = "translation") -> Shift | None:
     patches = _patches(pair, _MOST_WINDOWS[kind])
     if not patches:
         return None
-    centres = np.array([[(s.start + s.stop) / 2 for s in patch.tile] for patch in patches])
-    if not spread_enough(kind, centres):
-        return Shift(translation(0.0, 0.0, pair.shape), 0, np.inf, np.inf)
-    motion = translation(0.0, 0.0, pair.shape)
-    found = _measure(patches, pair, motion)
-    for turn in range(_ITERATIONS):
-        seen = motion.at(*centres.T).T + found
-        step = kind if turn else "translation"  # which brings the windows close to one another
-        better = fitted(step, centres, seen, pair.shape)
-        if not np.isfinite(better.nodes).all() or better.farthest > FARTHEST:
-            return Shift(motion, 0, np.inf, np.inf)
-        changed = np.hypot(*(better.at(*centres.T) - motion.at(*centres.T))).max()
-        motion = better
-        found = _measure(patches, pair, motion)
-        if changed < _REST and step == kind:
-            break
-    return _summary(motion, found)
+    return _found(patches, pair, kind)
 
 
 def aligned(pair: Pair, shift: Shift) -> Pair:
@@ -163,22 +159,46 @@ def _patch(before: Any, after: Any, pair: Pair, tile: tuple[slice, slice]) -> _P
     return _Patch(contrast(first), second, origin, tile)
 
 
+def _found(patches: list[_Patch], pair: Pair, kind: str) -> Shift:
+    """The motion in the windows, measured again and again with what was found applied."""
+    centres = np.array([[(s.start + s.stop) / 2 for s in patch.tile] for patch in patches])
+    motion = translation(0.0, 0.0, pair.shape)
+    nothing = Shift(motion, 0, len(patches), np.inf, np.inf)
+    for turn in range(_ITERATIONS + 1):
+        found = _measure(patches, pair, motion)
+        kept = np.flatnonzero(np.isfinite(found).all(axis=1))
+        kept = kept[agreeing("translation" if turn > 1 else kind, found[kept])]
+        if not len(kept) or not spread_enough(kind, centres[kept]):
+            return nothing
+        step = kind if turn else "translation"  # which brings the windows close to one another
+        seen = motion.at(*centres[kept].T).T + found[kept]
+        better = fitted(step, centres[kept], seen, pair.shape)
+        if not np.isfinite(better.nodes).all() or better.farthest > FARTHEST:
+            return nothing
+        changed = np.hypot(*(better.at(*centres.T) - motion.at(*centres.T))).max()
+        if turn == _ITERATIONS or (turn and changed < _REST):
+            break
+        motion = better
+    return _summary(motion, found[kept], len(patches))
+
+
 def _measure(patches: list[_Patch], pair: Pair, motion: Motion) -> NDArray[np.float64]:
-    """What is left of the shift of each window (window, 2), once the motion is applied."""
+    """What is left of the shift of each window (window, 2) with the motion applied; or NaN."""
     grids = (pair.after_geobox, pair.geobox)
     seen = partial(moved, grids=grids, motion=pair.motion.plus(motion), resampling=RESAMPLING)
     shifts = []
     for patch in patches:
         after = seen(reader_of(patch.after, patch.origin), window=patch.tile)[0]
-        shifts.append(phase_shift(patch.before, contrast(after)))
+        hidden = np.isnan(after).mean() > _MOST_HIDDEN
+        shifts.append((np.nan, np.nan) if hidden else phase_shift(patch.before, contrast(after)))
     return np.array(shifts)
 
 
-def _summary(motion: Motion, found: NDArray[np.float64]) -> Shift:
+def _summary(motion: Motion, found: NDArray[np.float64], seen: int) -> Shift:
     """The shift with how well the windows agree on it; outliers are left out of the count."""
     misses = found - np.median(found, axis=0)
     lengths = np.hypot(*misses.T)
-    agreeing = int(inliers(misses).sum())
-    error = 1.2533 * spread_of(lengths) * np.sqrt(PARAMETERS[motion.kind] / max(1, agreeing))
+    agree = int(inliers(misses).sum())
+    error = 1.2533 * spread_of(lengths) * np.sqrt(PARAMETERS[motion.kind] / max(1, agree))
     rest = float(np.median(np.hypot(*found.T)))
-    return Shift(motion, agreeing, float(error), rest)
+    return Shift(motion, agree, seen, float(error), rest)

@@ -22,11 +22,13 @@ def phase_shift(before: NDArray[np.float64], after: NDArray[np.float64]) -> tupl
 
     Source: M. Guizar-Sicairos et al., "Efficient subpixel image registration algorithms", Optics
     Letters 33 (2008), 156-158: the peak of the phase correlation, refined by a matrix transform
-    of its neighbourhood.
+    of its neighbourhood. NaN where there is no peak: one of the windows shows nothing.
     """
     product = fft.fft2(before) * fft.fft2(after).conj()
     product *= _weights(before.shape) / np.maximum(np.abs(product), 1e-300)
     peak = np.abs(fft.ifft2(product))
+    if not peak.max() > 0:
+        return np.nan, np.nan
     at = np.array(np.unravel_index(peak.argmax(), peak.shape), float)
     size = np.array(peak.shape)
     at = np.where(at > size // 2, at - size, at)

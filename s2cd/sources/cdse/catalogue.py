@@ -18,6 +18,7 @@ from s2cd.sources.source import Found, Search
 logger = logging.getLogger(__name__)
 
 _PAGE, _MOST_PAGES, _MOST_BYTES = 200, 100, 32 << 20
+_MOST_SIZE = 1 << 40
 _PLAIN = "()/:;,='.$"
 """What stands in a query as it is."""
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
@@ -98,7 +99,7 @@ class Catalogue:
             **vars(name),
             cloud=percentage(_attributes(record).get("cloudCover")),
             footprint=footprint,
-            size=size if isinstance(size, int) and size > 0 else None,
+            size=size if isinstance(size, int) and 0 < size < _MOST_SIZE else None,
             place=key,
             extra={
                 "s3path": path.strip("/") if _PATH.fullmatch(path) else "",

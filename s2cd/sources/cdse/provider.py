@@ -13,7 +13,7 @@ from s2cd.sources.endpoints import endpoint
 from s2cd.sources.http import Call, Client, Policy
 from s2cd.sources.http.files import side_by_side
 from s2cd.sources.manifest import read_manifest
-from s2cd.sources.products import MANIFEST, Entry, bring, cloud_over, needed_of, open_products
+from s2cd.sources.products import MANIFEST, Entry, bring, cloud_over, cost_in, open_products
 from s2cd.sources.source import Cost, Found, Kept, Opened, Order, Scene, Search, Told
 
 logger = logging.getLogger(__name__)
@@ -54,19 +54,14 @@ class Cdse:
 
     def cost(self, scene: Scene, order: Order) -> Cost:
         """Bytes of the files that are needed; without an account those of the whole products."""
-        if self._store is None:
+        if (store := self._store) is None:
             logger.warning(
                 "%s: the size is that of the whole products, since no credentials are set to ask "
                 "for that of their bands",
                 scene.day,
             )
             return Cost(sum(found.size or 0 for found in scene.products))
-        sizes = 0
-        for found in scene.products:
-            entries = self._entries(self._store, found)
-            names = needed_of(entries, order.needed, found.name)
-            sizes += sum(entries[name].size or 0 for name in names)
-        return Cost(sizes)
+        return cost_in([(found, self._entries(store, found)) for found in scene.products], order)
 
     def download(self, scenes: Sequence[Scene], order: Order, told: Told) -> list[Kept]:
         """Bring scenes, band by band."""

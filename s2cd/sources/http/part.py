@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -72,6 +73,16 @@ def download(
     part.keep()
 
 
+def come_of(path: Path, size: int) -> int:
+    """Bytes that have come of a file of some size: all, where it has its name, else its part."""
+    with suppress(OSError):
+        if path.stat().st_size == size:
+            return size
+    with suppress(OSError):
+        return min(_part_of(path).stat().st_size, size)
+    return 0
+
+
 def digest_of(path: Path, name: str) -> str:
     """Hexadecimal digits of a file's hash."""
     with path.open("rb") as file:
@@ -83,7 +94,7 @@ class Part:
 
     def __init__(self, client: Client, file: RemoteFile, told: Callable[[int], None]) -> None:
         self._client, self._file, self._told = client, file, told
-        self._part = file.path.with_name(f".{file.path.name}.part")
+        self._part = _part_of(file.path)
         self._note = file.path.with_name(f".{file.path.name}.part.json")
         self._farthest = self._length()
         told(self._farthest)
@@ -242,6 +253,10 @@ class Part:
         if self._part.exists():
             os.truncate(self._part, 0)
         self._note.unlink(missing_ok=True)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def _write(out: RawIOBase, piece: bytes) -> None:

@@ -68,8 +68,11 @@ class ProcessApi:
         return [None] * len(parts)
 
     def cost(self, scene: Scene, order: Order) -> Cost:
-        """Bytes, at most, and processing units."""
-        cost = cost_of(piece for layer in layers_of(scene, order) for piece in pieces_of(layer))
+        """Bytes, at most, and processing units; pieces that are kept cost none."""
+        pieces = [piece for layer in layers_of(scene, order) for piece in pieces_of(layer)]
+        missing = [p for p in pieces if not is_kept(self._path(scene, order, p))]
+        size, rest = cost_of(pieces).size, cost_of(missing)
+        cost = Cost(size, rest.units, size - rest.size)
         if cost.units > _A_MONTH:
             logger.warning(
                 "%s: %.0f processing units are more than a free account has in a month (%d)",
