@@ -28,7 +28,7 @@ from s2cd.detection.batch.run import Batch, run_batch
 from s2cd.detection.batch.worker import Worker, made
 from s2cd.detection.detect import Request, detect_files
 from s2cd.detection.prepare import Preparation
-from s2cd.errors import LostError, S2cdError
+from s2cd.errors import LostError, S2cdError, UnwritableError
 from s2cd.scenes.memory import _of_groups, free_memory
 from s2cd.scenes.stack import stack_array, write_stack
 
@@ -302,6 +302,21 @@ def test_a_cluster_that_is_lost_fails_no_pair(here, pairs, tmp_path, monkeypatch
     record = json.loads((out / "batch.json").read_text())
     assert [record["summary"][state] for state in ("done", "failed", "running")] == [2, 0, 0]
     assert states(run_batch(asked(csv, out))) == dict.fromkeys(("p0", "p1", "p2"), "done")
+
+
+@pytest.mark.parametrize("room", [4096, 24_000])
+def test_a_full_disk_is_said_and_the_same_batch_continues(here, pairs, disk, room):
+    folder, resize = disk
+    csv, out = pairs(3), folder / "out"
+    resize(room)
+    try:
+        full = str(run_batch(asked(csv, out))["pairs"])
+    except UnwritableError as e:
+        full = str(e)
+    assert "The disk is full" in full
+    resize(64 << 20)
+    assert states(run_batch(asked(csv, out))) == dict.fromkeys(("p0", "p1", "p2"), "done")
+    assert {path.name for path in (out / "p0").iterdir()} == {"change.tif"}
 
 
 def test_a_folder_is_held_by_one_batch(pairs, tmp_path):

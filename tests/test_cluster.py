@@ -200,11 +200,11 @@ def test_the_command_tells_a_lost_scheduler_in_one_line(make_place, cluster):
         text=True,
     )
     journal = place.folder / ".c.tif.s2cd" / "probability" / "c"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while len(list(journal.glob("*/*"))) < 3 and time.monotonic() < until:
         time.sleep(0.01)
     one.scheduler.send_signal(signal.SIGKILL)
-    stdout, stderr = child.communicate(timeout=60)
+    stdout, stderr = child.communicate(timeout=120)
     done = subprocess.CompletedProcess([], child.returncode, stdout, stderr)
     assert f"The dask scheduler at {one.address} was lost" in refused(done)
     assert journal.exists() and not (place.folder / "c.tif").exists()

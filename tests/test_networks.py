@@ -337,3 +337,14 @@ def test_models_are_listed_and_explained(run, checkpoint):
     said = json.loads(run("models", "info", checkpoint, "--json").stdout)
     assert said["encoder"] == "resnet18" and said["bands"] == list(BANDS)
     assert "no model" in refused(run("models", "info", "nothing"))
+
+
+def test_which_device_auto_is_is_said_where_it_computes(pair_of_four, checkpoint, monkeypatch):
+    pair = make_pair(*(open_stack(path) for path in (pair_of_four.before, pair_of_four.after)))
+    frozen = pickle.loads(pickle.dumps(open_network(checkpoint).fit(pair)))
+    asked = []
+    monkeypatch.setattr(runtime, "choose_device", lambda device: asked.append(device) or "cpu")
+    runtime.network_at.cache_clear()
+    window = pair.window(slice(0, 192), slice(0, 192))
+    assert frozen.predict(window.before[None], window.after[None]).shape == (1, 192, 192)
+    assert asked == ["auto"]

@@ -1,9 +1,13 @@
+import pickle
+
+import dask.array as da
 import numpy as np
 import pytest
 from conftest import grid, landscape
 
 from s2cd.errors import NoOverlapError, S2cdError
 from s2cd.scenes.pair import SAMPLE_PIXELS, make_pair
+from s2cd.scenes.radiometry import Radiometry
 from s2cd.scenes.stack import stack_array
 
 BANDS = ["B02", "B03", "B04"]
@@ -101,3 +105,25 @@ def test_the_sample_of_a_large_pair_is_bounded_and_the_same_every_time():
     assert SAMPLE_PIXELS <= first.size < SAMPLE_PIXELS + 128 * 128
     np.testing.assert_array_equal(first, again)
     assert first.min() < 128 and first.max() > 1371
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32643", None])
+def test_a_pair_that_is_sent_is_small_and_reads_the_same(crs):
+    boxes = [grid((10980, 10980), crs=crs), grid((10980, 10980), crs=crs)]
+    dates = []
+    for box in boxes:
+        data = da.zeros((2, *box.shape), chunks=(-1, 5490, 5490), dtype="f4")
+        dates.append(stack_array(data, box, ["B02", "B08"]))
+    dates[0].attrs["source"] = "before.tif"
+    pair = make_pair(*dates).under(Radiometry((2.0, 2.0), (0.5, 0.25)))
+    sent = pickle.dumps(pair)
+    assert len(sent) < 20_000
+    again = pickle.loads(sent)
+    assert again.geobox == pair.geobox and again.bands == pair.bands
+    assert again.after_geobox == pair.after_geobox and again.before.attrs == pair.before.attrs
+    window = slice(10970, 10990), slice(-4, 9)
+    one, other = pair.window(*window), again.window(*window)
+    np.testing.assert_array_equal(one.after, other.after)
+    np.testing.assert_array_equal(one.before, other.before)
+    np.testing.assert_array_equal(one.valid, other.valid)
+    assert one.valid.any() and not one.valid.all()

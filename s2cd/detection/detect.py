@@ -31,7 +31,7 @@ from s2cd.detection.changemap import (
     probability_raster,
     write_layers,
 )
-from s2cd.detection.inputs import check_memory, identity, in_memory, open_input
+from s2cd.detection.inputs import Input, check_memory, identity, in_memory, open_input
 from s2cd.detection.journal import Journal, Plan, held_journal
 from s2cd.detection.prepare import Preparation, Prepared, prepared
 from s2cd.detection.schedule import Workers, run_all
@@ -160,10 +160,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         S2cdError: where an input or a result cannot be used.
     """
     clock = _Clock()
-    inputs = [open_input(path, request.bands) for path in (request.before, request.after)]
-    before, after = (date.array for date in inputs)
-    detector = find_detector(request.model, request.compute, shared_bands(before, after))
-    pair = make_pair(before, after, detector.bands)
+    inputs, detector, pair = _opened(request)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)
     _check_results(request, plan)
@@ -190,6 +187,14 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         "seconds": clock.seconds,
     }
     return _summary(request, detector, cut, tally, pair) | done
+
+
+def _opened(request: Request) -> tuple[list[Input], Detector, Pair]:
+    """The dates, what detects change in them, and the two as a pair; no pixel is read."""
+    inputs = [open_input(path, request.bands) for path in (request.before, request.after)]
+    before, after = (date.array for date in inputs)
+    detector = find_detector(request.model, request.compute, shared_bands(before, after))
+    return inputs, detector, make_pair(before, after, detector.bands)
 
 
 def _classes(

@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FrozenNetwork:
-    """A network with the statistics of one pair; it is sent by its path, and loads itself."""
+    """A network with the statistics of one pair; it is sent by its path, and loads itself.
+
+    Which device ``auto`` is, each process says for itself: workers may have what others have not.
+    """
 
     path: str
     sha256: str
@@ -147,11 +150,10 @@ def open_network(path: Path, device: str = "auto", precision: str = "fp32") -> N
         S2cdError: where the file is no checkpoint, or the device or precision cannot be had.
     """
     spec = read_spec(path)
-    chosen = choose_device(device)
-    check_precision(precision, chosen)
+    check_precision(precision, choose_device(device))
     if spec.licence:
         _say_licence(path.stem, spec.licence)
-    return Network(path.resolve(), sha256_of(path), spec, chosen, precision)
+    return Network(path.resolve(), sha256_of(path), spec, device, precision)
 
 
 @cache

@@ -79,10 +79,10 @@ def share_processors(workers: int, processors: int) -> None:
 
 @lru_cache(maxsize=2)
 def network_at(path: str, sha256: str, device: str) -> "torch.nn.Module":
-    """The network of a checkpoint, loaded once a process.
+    """The network of a checkpoint, loaded once a process, on what ``device`` means here.
 
     Raises:
-        S2cdError: where the file is no longer what it was.
+        S2cdError: where the file is no longer what it was, or there is no such device.
     """
     import torch
 
@@ -90,7 +90,7 @@ def network_at(path: str, sha256: str, device: str) -> "torch.nn.Module":
 
     if sha256_of(Path(path)) != sha256:
         raise S2cdError(f"{path} changed while it was used. Start again")
-    network: Any = load_network(Path(path)).to(device)
+    network: Any = load_network(Path(path)).to(choose_device(device))
     return network.to(memory_format=torch.channels_last)
 
 
