@@ -9,6 +9,7 @@ import typer
 from s2cd.cli.detect import GROUP
 from s2cd.cli.options import (
     Align,
+    Backend,
     Bands,
     BlockSize,
     Config,
@@ -77,6 +78,7 @@ def batch(
     scheduler: Scheduler = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    backend: Backend = "auto",
     config: Config = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -104,7 +106,7 @@ def batch(
         Path("change.tif"),
         Path("probability.tif") if probability else None,
         model,
-        Compute(device, precision),
+        Compute(device, precision, backend),
         threshold,
         Preparation(registration if align else "none", normalize),
         split(bands),
