@@ -14,7 +14,7 @@ from s2cd.errors import S2cdError
 from s2cd.output import one_line
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names; f16 is slower than f32 where it was measured."""
@@ -76,21 +76,15 @@ def _converted(path: str, sha256: str, shape: tuple[int, ...]) -> Any:
     network, one = network_at(path, sha256, "cpu"), (1, *shape)
     failures = (RuntimeError, ValueError, TypeError, AssertionError, OpConversionFailure)
     try:
-        model = convert_model(_exported(network, torch.zeros(one)))
+        with warnings.catch_warnings():  # torch warns of what it does itself
+            warnings.simplefilter("ignore", FutureWarning)
+            model = convert_model(torch.export.export(network, (torch.zeros(one),)))
         model.reshape(list(one))
     except failures as e:
         raise S2cdError(
             f"OpenVINO cannot compute {Path(path).name}: {one_line(e)[:200]}. Give --backend torch"
         ) from e
     return model
-
-
-def _exported(network: "nn.Module", example: "Tensor") -> Any:
-    import torch
-
-    with warnings.catch_warnings():  # torch warns of what it does itself
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.export.export(network, (example,))
 
 
 def _compile(model: Any, precision: str, threads: int) -> Any:
