@@ -68,8 +68,15 @@ def _converted(path: str, sha256: str, shape: tuple[int, ...]) -> Any:
         S2cdError: where OpenVINO lacks something that the network needs.
     """
     import torch
-    from openvino import convert_model
-    from openvino.frontend import OpConversionFailure
+
+    try:
+        from openvino import convert_model
+        from openvino.frontend import OpConversionFailure
+    except ImportError as e:
+        raise S2cdError(
+            f"OpenVINO cannot be loaded: {one_line(e)[:200]}. Install it anew, or give "
+            "--backend torch"
+        ) from e
 
     from s2cd.networks.runtime import network_at
 
