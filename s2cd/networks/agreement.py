@@ -22,7 +22,8 @@ LEAST_PIXELS = 4_000_000
 """Below that, converting a network (about 4 s) and comparing (2 s) cost what they gain."""
 LEAST_EQUAL = 0.999
 """Of the pixels must be on the same side of the threshold, and as likely within `NEAR`."""
-NEAR = 0.01
+NEAR = {"fp32": 0.005, "bf16": 0.05}
+"""By precision: a step of the map; what rounding to 8 bits of a mantissa explains."""
 _WINDOWS = 2
 _SOUGHT = 25
 _VERDICTS: dict[tuple[str, str, str], bool] = {}
@@ -80,7 +81,7 @@ def _equal(
     for window in windows:
         dates = window.before[None], window.after[None]
         one, two = plain.predict(*dates), other.predict(*dates)
-        near = np.abs(one - two) <= NEAR  # not where either is NaN
+        near = np.abs(one - two) <= NEAR[other.precision]  # not where either is NaN
         alike = (_any(one) >= threshold) == (_any(two) >= threshold)
         both = alike & (near.all(axis=1) if near.ndim == 4 else near)
         same += int(both[0][window.valid].sum())
