@@ -1,7 +1,7 @@
 """Networks as detectors: the two steps of every detector, for a checkpoint."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
+from s2cd.networks.agreement import Agreement
 from s2cd.networks.checkpoint import read_spec, sha256_of
-from s2cd.networks.detector import NOTHING_VALID
+from s2cd.networks.classical.irmad import FrozenIrMad, IrMad
+from s2cd.networks.detector import NOTHING_VALID, Frozen
 from s2cd.networks.familiar import strange_bands
 from s2cd.networks.inputs import Statistics, network_input, statistics_of
 from s2cd.networks.runtime import check_precision, choose_device, network_at, probabilities
-from s2cd.networks.scaling import Scaling
+from s2cd.networks.scaling import UNSCALED, Scaling
 from s2cd.networks.spec import Spec
 from s2cd.scenes.pair import Pair
 
@@ -48,6 +50,26 @@ class FrozenNetwork:
     def numbers(self) -> dict[str, Any]:
         """What was learned, fit for JSON."""
         return {"statistics": None if self.statistics is None else asdict(self.statistics)}
+
+
+@dataclass(frozen=True)
+class Together:
+    """A network and its partner, both of which have learned from the pair."""
+
+    network: FrozenNetwork
+    partner: FrozenIrMad
+    agreement: Agreement
+
+    def predict(
+        self, before: NDArray[np.float32], after: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Probabilities (n, height, width) of windows (n, band, height, width)."""
+        own = self.network.predict(before, after)
+        return self.agreement.probabilities(own, self.partner.predict(before, after))
+
+    def numbers(self) -> dict[str, Any]:
+        """What was learned, fit for JSON."""
+        return {**self.network.numbers(), "partner": self.partner.numbers()}
 
 
 @dataclass(frozen=True)
@@ -100,8 +122,10 @@ class Network:
         """The network was trained on its dates as they are, or is normalised by its spec."""
         return "none"
 
-    def fit(self, pair: Pair) -> FrozenNetwork:
+    def fit(self, pair: Pair) -> Frozen:
         """Learn the statistics of each date and band, where the network is normalised by them.
+
+        Its partner learns from the pair as well, where it has one.
 
         Raises:
             S2cdError: where no pixel is valid in both dates, or the weights cannot be loaded.
@@ -112,15 +136,23 @@ class Network:
             if statistics is None:
                 raise S2cdError(NOTHING_VALID)
             self._warn_of(statistics)
-        return self._frozen(statistics)
+        return self._heard(statistics, IrMad().fit(pair) if self.spec.partner else None)
 
-    def restore(self, numbers: dict[str, Any]) -> FrozenNetwork:
+    def restore(self, numbers: dict[str, Any]) -> Frozen:
         """The frozen network that gave these numbers."""
-        learned = numbers["statistics"]
-        if learned is None:
-            return self._frozen(None)
-        mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
-        return self._frozen(Statistics(mean, std))
+        learned, statistics = numbers["statistics"], None
+        if learned is not None:
+            mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
+            statistics = Statistics(mean, std)
+        partner = IrMad().restore(numbers["partner"]) if self.spec.partner else None
+        return self._heard(statistics, partner)
+
+    def _heard(self, statistics: Statistics | None, partner: FrozenIrMad | None) -> Frozen:
+        """Alone, or with its partner, which then is given what is not scaled yet."""
+        own, agreement = self._frozen(statistics), self.spec.agreement
+        if partner is None or agreement is None:
+            return own
+        return Together(replace(own, scaling=UNSCALED), partner, agreement)
 
     def _frozen(self, statistics: Statistics | None) -> FrozenNetwork:
         network_at(str(self.path), self.sha256, self.device)
