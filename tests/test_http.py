@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import signal
+import socketserver
 import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 
 import pytest
@@ -326,6 +329,46 @@ def test_a_server_that_trickles_is_taken_for_hanging(server, remote, monkeypatch
     policy = Policy(pause=0.01, longest_pause=0.01, tries=2, most_tries=3, slowest=100_000)
     with pytest.raises(SourceError, match="3 x it trickles"):
         download(Client([server.url], policy), remote())
+
+
+@contextmanager
+def dripping(before: bytes, drop: bytes):
+    """A server whose answers come byte by byte after their begin, without end."""
+    ended = threading.Event()
+
+    class Drip(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            with suppress(OSError):
+                self.request.sendall(before)
+                while not ended.wait(0.02):
+                    self.request.sendall(drop)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drip) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        ended.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_headers_that_are_dripped_end_in_time():
+    policy = Policy(pause=0.01, longest_pause=0.01, read=0.2, tries=2)
+    began = time.monotonic()
+    for before in (b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 2"):
+        with dripping(before, b"0") as url, pytest.raises(SourceError, match="2 x no answer in"):
+            Client([url], policy).read(Call(f"{url}/a"), "json", 99, bytes)
+    assert time.monotonic() - began < 8
+
+
+def test_an_errors_words_that_are_dripped_end_in_time(monkeypatch):
+    monkeypatch.setattr("s2cd.sources.http.body._MOMENT", 0.3)
+    head = b"HTTP/1.1 400 Bad\r\nContent-Type: text/plain\r\nContent-Length: 599\r\n\r\n"
+    began = time.monotonic()
+    with dripping(head, b"no ") as url, pytest.raises(SourceError, match="answers 400: no no"):
+        Client([url], QUICK).read(Call(f"{url}/a"), "json", 99, bytes)
+    assert time.monotonic() - began < 3
 
 
 @pytest.fixture
