@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -501,6 +502,38 @@ def test_a_listing_and_a_manifest_that_contradict_each_other_are_told(
     files[key] = files[key].read_bytes() + b"more"
     with pytest.raises(S2cdError, match="the product's manifest says"):
         brought(area, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("manifest.safe", {"_MOST_MANIFEST": 100}),
+        ("MTD_TL.xml", {"_MOST": {"jp2": 1 << 30, "xml": 100}}),
+        ("_B08.jp2", {"_MOST": {"jp2": 100, "xml": 1 << 20}}),
+    ],
+)
+def test_files_larger_than_any_are_not_brought(server, area, tmp_path, monkeypatch, name, most):
+    for key, value in most.items():
+        monkeypatch.setattr(f"s2cd.sources.products.{key}", value)
+    with pytest.raises(S2cdError, match="as no file of its kind has"):
+        brought(area, tmp_path / "out")
+    assert not server.asked(f"20151120.*{name}")
+
+
+def test_a_file_of_unknown_size_has_a_bound(server, area, tmp_path, monkeypatch):
+    plain = server.app
+
+    def silent(asked):
+        reply = plain(asked)
+        if asked.path == "/":
+            return replace(reply, body=re.sub(rb"<Size>\d+</Size>", b"", reply.body))
+        return reply
+
+    server.app = silent
+    assert brought(area, tmp_path / "out")["source"] == "google"
+    monkeypatch.setattr("s2cd.sources.products._MOST_MANIFEST", 100)
+    with pytest.raises(S2cdError, match="more than 100 bytes"):
+        brought(area, tmp_path / "other", Policy(pause=0.01, tries=2, spoiled=2))
 
 
 HOSTILE = b"""<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">
