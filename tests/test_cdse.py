@@ -393,6 +393,23 @@ def test_a_product_that_is_not_its_manifest_is_refused(user, order, products, tm
     assert not list((order.folder / "products" / copy.name).rglob("*_B11.jp2"))
 
 
+def test_a_manifest_that_was_wrong_is_asked_for_again(user, order, products, tmp_path):
+    copy = tmp_path / products[0].name
+    shutil.copytree(products[0], copy)
+    manifest = copy / "manifest.safe"
+    text, digits = (
+        manifest.read_text(),
+        hashlib.sha3_256(next(copy.rglob("*_B11.jp2")).read_bytes()),
+    )
+    manifest.write_text(text.replace(digits.hexdigest(), "0" * 64))
+    assert manifest.read_text() != text
+    user.space.products[0] = copy
+    with pytest.raises(SourceError, match="another SHA3-256"):
+        brought(order)
+    manifest.write_text(text)
+    assert brought(order)["source"] == "cdse"
+
+
 def test_a_fetch_by_the_command_line_and_a_search_as_stac_items(user, order, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     area = ",".join(f"{value:.6f}" for value in order.aoi.outline.bounds)

@@ -215,6 +215,26 @@ def test_what_is_broken_or_missing_is_brought_again_and_nothing_else(server, are
     assert got == sorted(path.name for path in bands[:2])
 
 
+def test_metadata_without_a_checksum_is_looked_at_and_comes_again(server, area, tmp_path):
+    plain, out = server.app, tmp_path / "out"
+
+    def silent(asked):
+        reply = plain(asked)
+        if asked.path != "/":
+            return reply
+        return replace(reply, body=re.sub(rb"<(Size|ETag)>.*?</\1>", b"", reply.body))
+
+    server.app = silent
+    brought(area, out)
+    whole = tree(out)
+    manifest = next((out / "products").glob("*_N0500_*/manifest.safe"))
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    server.seen.clear()
+    brought(area, out)
+    assert tree(out) == whole
+    assert [asked.path.rsplit("/", 1)[1] for asked in server.asked("SAFE/")] == ["manifest.safe"]
+
+
 def test_other_bands_dates_or_areas_are_another_fetch(server, area, call, tmp_path):
     brought(area, tmp_path / "out")
     line = words(area, "--bands", "B02,B08", "--no-clouds")
@@ -598,6 +618,13 @@ def test_a_broken_cache_is_no_harm(server, area, tmp_path):
     for path in (tmp_path / "cache").rglob("*"):
         if path.is_file():
             path.write_bytes(HOSTILE)
+    assert choose(Google(QUICK), request_of(area, Path("out"))) == first
+
+
+def test_a_cache_with_a_turned_bit_is_no_harm(server, area, tmp_path):
+    first = choose(Google(QUICK), request_of(area, Path("out")))
+    for path in (path for path in (tmp_path / "cache").rglob("*") if path.is_file()):
+        path.write_bytes(path.read_bytes().replace(b"20231008", b"20231009"))
     assert choose(Google(QUICK), request_of(area, Path("out"))) == first
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from s2cd.errors import NotThereError, SourceError, SpoiledError
 from s2cd.scenes.bands import BANDS, band_of_file
-from s2cd.scenes.metadata import MOST_XML, read_tile_xml
+from s2cd.scenes.metadata import MOST_XML, read_product_xml, read_tile_xml
 from s2cd.sources.cache import cached
 from s2cd.sources.http import Call, Client, RemoteFile, download_all, is_whole, said_url
 from s2cd.sources.http.files import side_by_side
@@ -173,12 +173,13 @@ def _begin(
 ) -> tuple[list[RemoteFile], list[RemoteFile]]:
     """Bring a product's metadata; the files of its bands are still to be had."""
     root, needed = folder_of(found, order), needed_of(entries, order.needed, found.name)
-    head = _remote(root, MANIFEST, entries, None, partial(_check_manifest, said=found.name))
+    head = _remote(root, MANIFEST, entries, None, _checker(read_manifest, MANIFEST, found))
     _have(client, head, told)
     sums = read_manifest(head.path.read_bytes(), f"{MANIFEST} of {found.name}")
     heads = [head]
     for name in (name for name, band in needed.items() if not band and name != MANIFEST):
-        heads.append(_remote(root, name, entries, sums, None))
+        read = read_tile_xml if name != PRODUCT_XML else partial(read_product_xml, folder=root.name)
+        heads.append(_remote(root, name, entries, sums, _checker(read, name, found)))
         _have(client, heads[-1], told)
     (tile_xml,) = (file.path for file in heads if file.path.name == TILE_XML)
     content = tile_xml.read_bytes()
@@ -225,8 +226,15 @@ def _remote(
     return RemoteFile(entry.url, root / name, size, checksum, kind, check, most=most)
 
 
-def _check_manifest(path: Path, said: str) -> None:
-    read_manifest(path.read_bytes(), f"{MANIFEST} of {said}")
+def _checker(
+    read: Callable[[bytes, str], object], name: str, found: Found
+) -> Callable[[Path], None]:
+    """A check of a file: it can be read as what it is."""
+
+    def check(path: Path) -> None:
+        read(path.read_bytes(), f"{name} of {found.name}")
+
+    return check
 
 
 def _check_raster(path: Path, grid: Any) -> None:
