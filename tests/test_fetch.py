@@ -374,6 +374,17 @@ def test_metadata_of_candidates_is_read_once(server, area, call):
     assert len(server.asked("MTD_MSIL1C.xml")) == read
 
 
+def test_both_datastrips_of_a_tile_are_found(server, files, area):
+    request = request_of(area, Path("out"))
+    names = {key.split("/")[4] for key in files if "_N0500_" in key and "20151120" in key}
+    (name,) = names
+    later = name[:-20] + "20231009T000000.SAFE"
+    for key in [key for key in files if name in key]:
+        files[key.replace(name, later)] = files[key]
+    found = Google(QUICK).find(Search(request.order.aoi, (DATES,)))
+    assert {one.name for one in found if one.day == DATES[0]} == {name[:-5], later[:-5]}
+
+
 def test_nothing_found_says_what_was_searched_and_what_would_help(server, area, call):
     said = refused(call("search", "--aoi", area, "--start", "2016-01-01", "--end", "2016-02-01"))
     assert "No Level-1C product with at most 20 % cloud" in said and "43QBF" in said
