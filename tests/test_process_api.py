@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -113,6 +113,14 @@ def test_products_are_found_by_the_services_catalogue(servers, aoi, products):
     clear = ProcessApi(QUICK).find(Search(aoi, spans, max_cloud=20))
     assert sorted(one.day for one in clear) == list(DATES)
     assert not ProcessApi(QUICK).find(Search(Aoi("away", shapely.box(3, 3, 4, 4)), spans))
+
+
+def test_a_datatake_that_began_before_midnight_is_of_that_day(servers, aoi, monkeypatch):
+    monkeypatch.setattr("hub._LATER", timedelta(hours=20))
+    (found,) = ProcessApi(QUICK).find(Search(aoi, ((DATES[0], DATES[0]),)))
+    assert found.day == DATES[0] and found.extra["taken"].startswith("2015-11-21T01:41")
+    after = DATES[0] + timedelta(1)
+    assert not ProcessApi(QUICK).find(Search(aoi, ((after, after),)))
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["offset -1000", "no offset"])
