@@ -21,6 +21,7 @@ from conftest import UTM, refused
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 from servers import Fault, Reply, bucket, bucket_files, serving, some_faults, unused_url
+from test_choice import found
 from test_masks import raster
 from test_product import write_jp2
 from typer.testing import CliRunner
@@ -666,6 +667,26 @@ def test_the_cloud_over_the_area_counts_more_than_that_of_the_whole_product(
     asked = len(server.seen)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == pair
     assert not [one for one in server.seen[asked:] if "MSK" in one.path]  # kept in the cache
+
+
+def test_around_given_dates_every_mask_is_read(area):
+    class Sky:
+        """Days of which only the cloudiest by its metadata is clear over the area."""
+
+        name, looked = "sky", []
+
+        def find(self, search):
+            return [one for one in skies if search.keeps(one)]
+
+        def clouds_over(self, parts):
+            self.looked += [one.name for one, _ in parts]
+            return [0.0 if one.cloud == 90 else 80.0 for one, _ in parts]
+
+    outline = open_aoi(area).outline.buffer(0.1)
+    days = [date(2015, 11, n) for n in range(8, 24)] + [DATES[1]]
+    skies = [found(str(day), 90.0 if day.day == 23 else 10.0, footprint=outline) for day in days]
+    pair = choose(Sky(), request_of(area, Path("out")))
+    assert pair.before.day == date(2015, 11, 23) and len(Sky.looked) == len(days)
 
 
 def test_a_mask_that_is_none_leaves_its_date_in_the_search(server, files, area, tmp_path):
