@@ -27,17 +27,19 @@ from test_product import write_jp2
 from typer.testing import CliRunner
 
 from s2cd.cli.app import app
+from s2cd.cli.fetch import _explain
 from s2cd.errors import S2cdError, UnwritableError
 from s2cd.scenes.aoi import open_aoi
 from s2cd.scenes.bands import BANDS
 from s2cd.scenes.product import open_product
 from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
 from s2cd.scenes.stack import open_qa, open_stack
+from s2cd.sources.choice import Pair
 from s2cd.sources.decide import choose
 from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.google import Google
 from s2cd.sources.http import Policy
-from s2cd.sources.source import Order, Search
+from s2cd.sources.source import Cost, Order, Scene, Search
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SIZE = 240
@@ -331,8 +333,16 @@ def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, cal
     table = done.stdout.splitlines()
     assert table[0].split() == ["date", "cloud", "covers", "orbit", "size", "product"]
     assert table[1].split()[:4] == ["2015-11-20", "~0.0", "%", "100.0"]
+    assert "both of relative orbit 5, 8 days apart in the year" in table[3]
     said = json.loads(call(*words(area, "--dry-run", "--json")).stdout)
     assert said["bytes"] == total and len(said["items"]["features"]) == 2
+
+
+def test_orbits_and_days_between_are_said_whatever_they_are(server, area, capsys):
+    scenes = [found("2015-11-20", orbit=5), found("2020-12-20", orbit=105)]
+    pair = Pair(*(Scene((one,), 1.0, 0.0) for one in scenes))
+    _explain(pair, (Cost(10), Cost(20)), Google(QUICK), True)
+    assert "relative orbits 5, 105, 30 days apart in the year" in capsys.readouterr().out
 
 
 def test_a_dry_run_counts_what_is_still_to_come(server, area, call, tmp_path):
