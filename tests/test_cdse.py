@@ -30,6 +30,7 @@ from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
 from s2cd.sources.fetch import Request, fetch
 from s2cd.sources.http import Policy
+from s2cd.sources.http.trust import redirected
 from s2cd.sources.names import footprint_of, footprint_of_text, named
 from s2cd.sources.registry import open_source
 from s2cd.sources.source import Order, Search
@@ -484,6 +485,26 @@ def test_plain_http_is_refused_of_s3_and_stac_too(keys, monkeypatch, name, kind)
     monkeypatch.setenv(name, "http://example.com/s3")
     with pytest.raises(S2cdError, match=f"{name}: .*not encrypted"):
         kind(QUICK)
+
+
+def test_hosts_of_cdse_may_send_to_each_other_and_others_to_none(user, monkeypatch):
+    assert len(store_by_environment(QUICK).client.origins) == 1
+    monkeypatch.setenv(
+        "S2CD_CDSE_DOWNLOAD_URL", "https://catalogue.dataspace.copernicus.eu/odata/v1"
+    )
+    client = store_by_environment(QUICK).client
+    assert client.origins == client.auth.origins
+    url, sent = "https://{}.dataspace.copernicus.eu/odata/v1/x", "https://{}/odata/v1/x"
+    for name in ("download", "zipper"):
+        assert redirected(url.format("catalogue"), url.format(name), client.origins)
+    for name in ("download.example.com", "identity.dataspace.copernicus.eu"):
+        with pytest.raises(SourceError, match="not trusted"):
+            redirected(url.format("catalogue"), sent.format(name), client.origins)
+
+
+def test_a_blank_user_is_none(user, monkeypatch):
+    monkeypatch.setenv("CDSE_USERNAME", "  ")
+    assert open_source("auto").name == "google" and store_by_environment(QUICK) is None
 
 
 def test_auto_takes_cdse_where_its_user_is_set(user, servers, monkeypatch):

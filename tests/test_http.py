@@ -87,6 +87,8 @@ def test_a_file_comes_whole_and_leaves_nothing_beside_it(client, remote, server)
 EVERY_KIND = [
     Fault("status", code=500),
     Fault("status", code=503),
+    Fault("status", code=507),
+    Fault("status", code=522),
     Fault("status", code=429, headers={"Retry-After": "0"}),
     Fault("cut", after=100_000),
     Fault("stall", after=100_000, seconds=1),
@@ -302,7 +304,7 @@ def test_retry_after_as_a_date_counts_by_the_servers_clock():
     assert 4 <= retry_after(headers, 1) <= 6
     assert retry_after({"Retry-After": http_date(-60)}, 1) == 0
     assert 8 <= retry_after({"Retry-After": http_date(10)}, 1) <= 10
-    for nonsense in ("", "nan", "inf", "-inf", "1e999", "Tue, 99 Foo"):
+    for nonsense in ("", "nan", "inf", "-inf", "1e999", "1_0", "\u0661", "9" * 20, "Tue, 99 Foo"):
         assert retry_after({"Retry-After": nonsense}, 1) is None
     assert retry_after({"Retry-After": "-5"}, 1) == 0
 
