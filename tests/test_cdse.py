@@ -28,10 +28,11 @@ from s2cd.sources.cdse.signing import Keys, Signed
 from s2cd.sources.cdse.stores import Bucket, Nodes, store_by_environment
 from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
-from s2cd.sources.fetch import Request, fetch
+from s2cd.sources.fetch import fetch
 from s2cd.sources.http import Policy
 from s2cd.sources.http.trust import redirected
 from s2cd.sources.names import footprint_of, footprint_of_text, named
+from s2cd.sources.plan import Request
 from s2cd.sources.registry import open_source
 from s2cd.sources.source import Order, Search
 from s2cd.sources.stac_api import StacApi

@@ -36,9 +36,10 @@ from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_produc
 from s2cd.scenes.stack import open_qa, open_stack
 from s2cd.sources.choice import Pair
 from s2cd.sources.decide import choose
-from s2cd.sources.fetch import Request, fetch
+from s2cd.sources.fetch import fetch
 from s2cd.sources.google import Google
 from s2cd.sources.http import Policy
+from s2cd.sources.plan import Request
 from s2cd.sources.source import Cost, Order, Scene, Search
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])

@@ -27,8 +27,9 @@ from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_produc
 from s2cd.scenes.stack import encode, open_qa, open_stack
 from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
-from s2cd.sources.fetch import Request, fetch, finished
+from s2cd.sources.fetch import fetch, finished
 from s2cd.sources.http import Policy
+from s2cd.sources.plan import Request
 from s2cd.sources.process_api import ProcessApi, pieces
 from s2cd.sources.process_api.request import call_for
 from s2cd.sources.registry import open_source

@@ -116,8 +116,9 @@ def fetch(
     from s2cd.scenes.aoi import open_aoi
     from s2cd.scenes.bands import DEFAULT_BANDS, band_names
     from s2cd.sources.decide import choose
-    from s2cd.sources.fetch import Request, check_room, costs, finished, plan_in
+    from s2cd.sources.fetch import check_room, costs, finished
     from s2cd.sources.fetch import fetch as bring
+    from s2cd.sources.plan import Request, plan_in
     from s2cd.sources.registry import open_source
     from s2cd.sources.source import Order
 

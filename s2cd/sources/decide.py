@@ -15,7 +15,7 @@ from s2cd.sources.choice import (
     on_one_grid,
     scenes_of,
 )
-from s2cd.sources.fetch import Request
+from s2cd.sources.plan import Request
 from s2cd.sources.source import Scene, Search, Source
 
 _LOOKED_AT = 8
