@@ -14,6 +14,7 @@ import textwrap
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
@@ -159,6 +160,36 @@ def test_another_process_goes_on_where_one_was_killed(server, remote, tmp_path):
     download(Client([server.url], QUICK), file)
     assert file.path.read_bytes() == DATA
     assert server.seen[-1].status == 206 and server.seen[-1].sent == len(DATA) - 300_000
+
+
+@pytest.mark.parametrize("check", ["right", "wrong"])
+def test_killed_between_the_last_byte_and_the_check_it_is_looked_at(server, remote, check):
+    file = remote()
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from s2cd.sources.http import Client, RemoteFile, download
+        def die(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+        name, size = Path({str(file.path)!r}), {file.size}
+        file = RemoteFile({file.url!r}, name, size, {MD5}, check=die)
+        download(Client([{server.url!r}]), file)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL and left_of(file) == [
+        ".a.bin.part",
+        ".a.bin.part.json",
+    ]
+    looked = []
+
+    def look(path):
+        looked.append(path.name)
+        if check == "wrong" and len(looked) == 1:
+            raise S2cdError("it lies elsewhere")
+
+    download(Client([server.url], QUICK), replace(file, check=look))
+    assert file.path.read_bytes() == DATA and left_of(file) == ["a.bin"]
+    assert len(server.seen) == len(looked) == (1 if check == "right" else 2)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["checksum", "neither"])
@@ -653,6 +684,24 @@ def test_a_long_token_is_not_shown_though_only_its_begin_was_read(said):
     text = excerpt(answer, [f"Bearer {token}"])
     assert not any(token[n : n + 8] in text for n in range(len(token) - 8))
     assert len(text) <= 202 and text.startswith(": ")
+
+
+def test_a_long_answer_to_a_refused_token_shows_nothing_of_it(tmp_path):
+    token = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(24))[:1500]
+
+    def app(asked):
+        if asked.path == "/token":
+            return Reply(json.dumps({"access_token": token}).encode(), kind="application/json")
+        said = json.dumps(
+            {"detail": f"of {asked.headers['Authorization']} nothing", "more": "x" * 900}
+        )
+        return Reply(said.encode(), 401, kind="application/json")
+
+    with serving(app) as server, pytest.raises(RefusedError) as refused:
+        download(with_token(server, server), RemoteFile(f"{server.url}/a.bin", tmp_path / "a"))
+    text = str(refused.value)
+    assert "refuses the credentials (401" in text
+    assert not any(token[n : n + 8] in text for n in range(len(token) - 8))
 
 
 def test_threads_that_find_nothing_more_to_do_end_quietly(client, monkeypatch):
