@@ -3,10 +3,14 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pystac
 import pytest
@@ -428,6 +432,40 @@ def test_a_fetch_by_the_command_line_and_a_search_as_stac_items(user, order, mon
     said = json.loads(done.stdout)
     assert said["source"] == "cdse" and open_stack(said["after"]).shape[0] == 1
     assert not [secret for secret in (*SECRETS, *user.space.issued) if secret in done.output]
+
+
+@pytest.mark.parametrize(
+    ("way", "loud", "fails"),
+    [
+        ("user", "-v", False),
+        ("user", "debug", True),
+        ("keys", "-v", True),
+        ("keys", "debug", False),
+    ],
+)
+def test_no_secret_is_shown_however_loud(servers, order, tmp_path, request, way, loud, fails):
+    request.getfixturevalue(way)
+    if fails:
+        asked = servers.identity if way == "user" else servers.bucket
+        asked.plan(Fault("status", code=401 if way == "user" else 403, times=10**6))
+    area = ",".join(f"{value:.6f}" for value in order.aoi.outline.bounds)
+    line = ["fetch", "--aoi", area, "--dates", ",".join(map(str, DATES)), "--source", "cdse"]
+    line += ["--bands", "B02", "--no-clouds", "-o", "out", *(["-v"] if loud == "-v" else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "s2cd", *line],
+        cwd=tmp_path,
+        env={**os.environ, "S2CD_DEBUG": "1" if loud == "debug" else ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (1 if fails else 0), done.stderr
+    assert not fails or ("Traceback" in done.stderr) == (loud == "debug")
+    written = done.stdout + done.stderr
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        written += path.read_bytes().decode("latin-1")
+    secrets = {form for one in SECRETS for form in (one, quote(one), quote_plus(one))}
+    assert not [one for one in (*secrets, *servers.space.issued) if one in written]
 
 
 def test_the_stac_api_finds_the_same_and_brings_it(user, order, products):
