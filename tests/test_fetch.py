@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import date
@@ -180,6 +181,22 @@ def test_tiles_of_one_date_go_together_and_coverage_is_said(
     assert seen == pytest.approx([0.1, 0.2])
 
 
+def test_stacks_of_two_tiles_lie_on_one_grid(server, files, flat_product, tmp_path):
+    north = 199980, 2600040 + 5 * SIZE  # overlaps the other tile by 1200 m
+    made = [
+        flat_product(3000, day=DATES[0], unit="A"),
+        flat_product(2000, day=DATES[1], unit="B", tile="43QBG", corner=north),
+    ]
+    server.app = bucket(bucket_files(made))
+    shared = box_of(GeoBox((80, 100), Affine(10, 0, 200500, 0, -10, 2599900), UTM))
+    record = brought(shared, tmp_path / "out")
+    tiles = [record[key]["products"][0]["tile"] for key in ("before", "after")]
+    assert tiles == ["43QBF", "43QBG"]
+    before, after = (open_stack(tmp_path / "out" / name) for name in ("before.tif", "after.tif"))
+    assert before.odc.geobox == after.odc.geobox
+    assert np.isfinite(before.values).all() and np.isfinite(after.values).all()
+
+
 def request_of(area: str, folder: Path, **changed) -> Request:
     return Request(Order(open_aoi(area), folder, **changed), DATES)
 
@@ -294,6 +311,28 @@ def test_two_fetches_do_not_share_a_folder(server, area, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(S2cdError, match="Another fetch is at work"):
             brought(area, tmp_path / "out")
+
+
+def test_of_two_commands_in_one_folder_the_second_is_told(server, area, call, tmp_path):
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    plain, told = server.app, threading.Event()
+
+    def slow(asked):
+        if asked.path.endswith("jp2"):
+            told.wait(60)
+        return plain(asked)
+
+    server.app = slow
+    command = [sys.executable, "-m", "s2cd", *map(str, line)]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out/.fetch.lock").exists():
+        assert first.poll() is None
+        time.sleep(0.005)
+    assert "Another fetch is at work in out. Wait for it" in refused(call(*line))
+    told.set()
+    assert first.wait(60) == 0, first.stderr.read()
+    first.stderr.close()
+    assert call(*line).returncode == 0
 
 
 def test_a_disk_that_knows_no_locks_is_told_as_that(server, area, tmp_path, monkeypatch):
@@ -493,6 +532,28 @@ def test_a_full_disk_is_one_line_and_with_room_it_continues(server, area, disk):
     assert not list(folder.rglob("fetch.json"))
     resize(64 << 20)
     assert brought(area, folder / "out")["before"]["date"] == "2015-11-20"
+
+
+def test_a_disk_that_is_full_while_stacks_are_written_is_one_line(server, area, disk):
+    folder, resize = disk
+    out = folder / "out"
+
+    class Narrow(Google):
+        """A source after whose files the disk holds next to nothing more."""
+
+        def download(self, *given):
+            kept = super().download(*given)
+            resize(sum(path.stat().st_blocks * 512 for path in out.rglob("*")) + 40_960)
+            return kept
+
+    source, request = Narrow(QUICK), request_of(area, out, bands=("B02", "B08"), clouds=False)
+    with pytest.raises(S2cdError, match=r"The disk is full: .*before\.tif was not written"):
+        fetch(source, request, choose(source, request), lambda count: None)
+    assert not list(out.glob("*.tif")) and not list(out.glob(".*.partial"))
+    resize(64 << 20)
+    server.seen.clear()
+    assert brought(area, out, bands=("B02", "B08"))["before"]["stack"]["path"] == "before.tif"
+    assert not server.asked("jp2$")
 
 
 def test_a_disk_without_room_is_told_before_anything_comes(server, area, call, disk):
