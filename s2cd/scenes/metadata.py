@@ -18,8 +18,8 @@ from s2cd.scenes.bands import BANDS
 MOST_XML = 32 << 20
 """Bytes of XML that are read: the tile's metadata of a full tile takes about 1 MB."""
 _DEEPEST = 100
-_MOST_ELEMENTS = 200_000
-"""With their attributes: a full tile's metadata has some 5000, a mask of many clouds 40 000."""
+_MOST_ELEMENTS = 300_000
+"""With their attributes: a mask of 10 000 clouds has 110 000."""
 _LARGEST = 20_000
 """Pixels at a side; a tile has 10980."""
 _NAME = re.compile(
