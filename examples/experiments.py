@@ -50,14 +50,14 @@ def speed(checkpoint: Path) -> dict[str, float]:
     import numpy as np
 
     from s2cd.networks.checkpoint import load_network, read_spec
-    from s2cd.networks.runtime import probabilities
+    from s2cd.networks.runtime import Eager, probabilities
 
     network = load_network(checkpoint)
     dates = np.zeros((4, 2, len(read_spec(checkpoint).bands), 512, 512), np.float32)
-    probabilities(network, dates, "fp32")
+    probabilities(Eager(network), dates)
     began, count = time.monotonic(), 0
     while time.monotonic() - began < 5:
-        probabilities(network, dates, "fp32")
+        probabilities(Eager(network), dates)
         count += len(dates)
     rate = count / (time.monotonic() - began)
     return {"weights": sum(w.numel() for w in network.parameters()), "rate": rate}

@@ -10,7 +10,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from s2cd.cli import batch, check, demo, detect, fetch, labels, results, scenes, share, train
+from s2cd.cli import (
+    batch,
+    check,
+    demo,
+    detect,
+    doctor,
+    fetch,
+    labels,
+    results,
+    scenes,
+    share,
+    train,
+)
 from s2cd.cli.options import show
 from s2cd.errors import S2cdError, UsageError
 
@@ -88,5 +100,5 @@ def _main(
     pass
 
 
-for _module in (fetch, scenes, detect, batch, labels, train, check, results, share, demo):
+for _module in (fetch, scenes, detect, batch, labels, train, check, results, share, demo, doctor):
     _module.add_to(app)

@@ -10,6 +10,7 @@ import typer
 from s2cd.cli.detect import GROUP
 from s2cd.cli.options import (
     Align,
+    Backend,
     Bands,
     BlockSize,
     Config,
@@ -80,6 +81,7 @@ def batch(
     scheduler: Scheduler = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    backend: Backend = "auto",
     config: Config = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -107,7 +109,7 @@ def batch(
         Path("change.tif"),
         Path("probability.tif") if probability else None,
         model,
-        Compute(device, precision),
+        Compute(device, precision, backend),
         threshold,
         Preparation(registration if align else "none", normalize),
         split(bands),

@@ -7,6 +7,7 @@ import typer
 
 from s2cd.cli.options import (
     Align,
+    Backend,
     Bands,
     BlockSize,
     Config,
@@ -62,6 +63,7 @@ def detect(
     scheduler: Scheduler = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    backend: Backend = "auto",
     config: Config = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -83,7 +85,7 @@ def detect(
         output,
         probability,
         model,
-        Compute(device, precision),
+        Compute(device, precision, backend),
         threshold,
         wanted if align else replace(wanted, registration="none"),
         split(bands),

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +193,15 @@ def _opened(request: Request) -> tuple[list[Input], Detector, Pair]:
     """The dates, what detects change in them, and the two as a pair; no pixel is read."""
     inputs = [open_input(path, request.bands) for path in (request.before, request.after)]
     before, after = (date.array for date in inputs)
-    detector = find_detector(request.model, request.compute, shared_bands(before, after))
+    detector = find_detector(request.model, _compute(request), shared_bands(before, after))
     return inputs, detector, make_pair(before, after, detector.bands)
+
+
+def _compute(request: Request) -> Compute:
+    """What networks compute on: what is installed here says nothing of the workers of a cluster."""
+    if request.workers.scheduler is not None and request.compute.backend == "auto":
+        return replace(request.compute, backend="torch")
+    return request.compute
 
 
 def _classes(
@@ -216,7 +223,8 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
     fingerprint = {
         "inputs": [identity(path) for path in (request.before, request.after)],
         "bands": [pair.bands, request.bands],
-        "model": [detector.name, detector.sha256, request.compute.precision],
+        "model": [detector.name, detector.sha256],
+        "compute": [request.compute.precision, request.compute.backend],
         "threshold": threshold,
         "preparation": asdict(request.preparation),
         "results": [path.name for path in request.results],
@@ -305,7 +313,7 @@ def _tags(detector: Detector, frozen: Frozen, threshold: float, ready: Prepared)
     """What a map says of itself: no clock, host or path, so that equal inputs give equal bytes."""
     from s2cd import __version__
 
-    pair = ready.pair
+    pair, numbers = ready.pair, frozen.numbers()
     tags = {
         "MODEL": detector.name,
         "MODEL_SHA256": detector.sha256 or "none: it has no weights",
@@ -313,10 +321,12 @@ def _tags(detector: Detector, frozen: Frozen, threshold: float, ready: Prepared)
         "BANDS": " ".join(pair.bands),
         "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
         "CHANGE_CLASSES": str(detector.classes),
-        "FIT": json.dumps(frozen.numbers()),
+        "FIT": json.dumps(numbers),
         "S2CD_VERSION": __version__,
         **ready.tags(),
     }
+    if "backend" in numbers:
+        tags["BACKEND"] = numbers["backend"]
     for role, date in (("BEFORE", pair.before), ("AFTER", pair.after)):
         tags[role] = str(date.attrs.get("source", "an array"))
         for key in ("SENSING_TIME", "PRODUCT"):

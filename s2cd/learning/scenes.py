@@ -19,7 +19,7 @@ from s2cd.learning.metrics import Confusion
 from s2cd.learning.prepared import Sample
 from s2cd.networks.detector import Detector, Frozen
 from s2cd.networks.inputs import Statistics, network_input
-from s2cd.networks.runtime import probabilities
+from s2cd.networks.runtime import Eager, probabilities
 from s2cd.networks.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Live:
     ) -> NDArray[np.float32]:
         """Probabilities of any change (n, height, width) of windows (n, band, height, width)."""
         seen = network_input(before, after, self.statistics)
-        return probabilities(self.network, seen, self.precision, self.scaling).sum(axis=1)
+        backend = Eager(self.network, self.precision)
+        return probabilities(backend, seen, self.scaling).sum(axis=1)
 
     def numbers(self) -> dict[str, Any]:
         """Nothing: it is never written."""

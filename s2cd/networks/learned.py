@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,15 @@ from s2cd.networks.classical.irmad import FrozenIrMad, IrMad
 from s2cd.networks.detector import NOTHING_VALID, Frozen
 from s2cd.networks.familiar import strange_bands
 from s2cd.networks.inputs import Statistics, network_input, statistics_of
-from s2cd.networks.runtime import check_precision, choose_device, network_at, probabilities
+from s2cd.networks.runtime import (
+    backend_at,
+    check_backend,
+    check_precision,
+    choose_device,
+    probabilities,
+)
 from s2cd.networks.scaling import UNSCALED, Scaling
+from s2cd.networks.selection import choose_backend
 from s2cd.networks.spec import Spec
 from s2cd.scenes.pair import Pair
 
@@ -37,19 +44,21 @@ class FrozenNetwork:
     precision: str
     statistics: Statistics | None
     scaling: Scaling
+    backend: str = "torch"
 
     def predict(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Probabilities of windows (n, band, height, width), as `Frozen.predict` says."""
-        network = network_at(self.path, self.sha256, self.device)
+        facts = (self.path, self.sha256, self.device, self.precision)
         seen = network_input(before, after, self.statistics)
-        found = probabilities(network, seen, self.precision, self.scaling)
+        found = probabilities(backend_at(self.backend, *facts), seen, self.scaling)
         return found[:, 0] if found.shape[1] == 1 else found
 
     def numbers(self) -> dict[str, Any]:
         """What was learned, fit for JSON."""
-        return {"statistics": None if self.statistics is None else asdict(self.statistics)}
+        learned = None if self.statistics is None else asdict(self.statistics)
+        return {"statistics": learned, "backend": self.backend}
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Network:
     spec: Spec
     device: str = "cpu"
     precision: str = "fp32"
+    backend: str = "torch"
 
     @property
     def name(self) -> str:
@@ -125,7 +135,8 @@ class Network:
     def fit(self, pair: Pair) -> Frozen:
         """Learn the statistics of each date and band, where the network is normalised by them.
 
-        Its partner learns from the pair as well, where it has one.
+        Its partner learns from the pair as well, where it has one. What backend ``auto`` is, is
+        learned here too: it must agree with torch on this pair.
 
         Raises:
             S2cdError: where no pixel is valid in both dates, or the weights cannot be loaded.
@@ -136,7 +147,11 @@ class Network:
             if statistics is None:
                 raise S2cdError(NOTHING_VALID)
             self._warn_of(statistics)
-        return self._heard(statistics, IrMad().fit(pair) if self.spec.partner else None)
+        frozen = self._frozen(statistics, "torch" if self.backend == "auto" else self.backend)
+        heard = partial(self._heard, IrMad().fit(pair) if self.spec.partner else None)
+        if self.backend == "auto":
+            frozen = replace(frozen, backend=choose_backend(frozen, heard, pair, self))
+        return heard(frozen)
 
     def restore(self, numbers: dict[str, Any]) -> Frozen:
         """The frozen network that gave these numbers."""
@@ -145,19 +160,19 @@ class Network:
             mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
             statistics = Statistics(mean, std)
         partner = IrMad().restore(numbers["partner"]) if self.spec.partner else None
-        return self._heard(statistics, partner)
+        return self._heard(partner, self._frozen(statistics, numbers["backend"]))
 
-    def _heard(self, statistics: Statistics | None, partner: FrozenIrMad | None) -> Frozen:
+    def _heard(self, partner: FrozenIrMad | None, own: FrozenNetwork) -> Frozen:
         """Alone, or with its partner, which then is given what is not scaled yet."""
-        own, agreement = self._frozen(statistics), self.spec.agreement
+        agreement = self.spec.agreement
         if partner is None or agreement is None:
             return own
         return Together(replace(own, scaling=UNSCALED), partner, agreement)
 
-    def _frozen(self, statistics: Statistics | None) -> FrozenNetwork:
-        network_at(str(self.path), self.sha256, self.device)
+    def _frozen(self, statistics: Statistics | None, backend: str) -> FrozenNetwork:
         facts = (str(self.path), self.sha256, self.device, self.precision)
-        return FrozenNetwork(*facts, statistics, self.spec.scaling)
+        backend_at(backend, *facts)
+        return FrozenNetwork(*facts, statistics, self.spec.scaling, backend)
 
     def _warn_of(self, statistics: Statistics) -> None:
         """Say where a date looks like nothing that the network was trained on."""
@@ -175,17 +190,21 @@ class Network:
                 )
 
 
-def open_network(path: Path, device: str = "auto", precision: str = "fp32") -> Network:
+def open_network(
+    path: Path, device: str = "auto", precision: str = "fp32", backend: str = "torch"
+) -> Network:
     """A checkpoint as a detector; its weights are loaded when it is first needed.
 
     Raises:
-        S2cdError: where the file is no checkpoint, or the device or precision cannot be had.
+        S2cdError: where the file is no checkpoint, or device, precision or backend cannot be had.
     """
     spec = read_spec(path)
-    check_precision(precision, choose_device(device))
+    check_backend(backend, device)
+    where = "cpu" if backend == "openvino" else choose_device(device)
+    check_precision(precision, where)
     if spec.licence:
         _say_licence(path.stem, spec.licence)
-    return Network(path.resolve(), sha256_of(path), spec, device, precision)
+    return Network(path.resolve(), sha256_of(path), spec, device, precision, backend)
 
 
 @cache

@@ -23,6 +23,7 @@ class Compute:
 
     device: str = "auto"
     precision: str = "fp32"
+    backend: str = "auto"
 
 
 def detectors() -> dict[str, str]:
@@ -55,7 +56,7 @@ def find_detector(name: str, compute: Compute | None = None, bands: Iterable[str
     from s2cd.networks.learned import open_network
 
     chosen = compute or Compute()
-    return open_network(path, chosen.device, chosen.precision)
+    return open_network(path, chosen.device, chosen.precision, chosen.backend)
 
 
 def model_identity(name: str) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 import logging
 import sys
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
+from s2cd.networks.openvino import OpenVino, has_openvino
 from s2cd.networks.scaling import UNSCALED, Scaling
 
 if TYPE_CHECKING:
@@ -19,6 +21,33 @@ logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
+BACKENDS = ("auto", "torch", "openvino")
+
+
+class Backend(Protocol):
+    """What computes a network."""
+
+    def logits(self, dates: NDArray[np.float32]) -> "torch.Tensor":
+        """Log odds (n, output, height, width), float32, of a batch (n, 2, band, height, width)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Eager:
+    """A network computed by torch, on the device where it lies."""
+
+    network: "torch.nn.Module"
+    precision: str = "fp32"
+
+    def logits(self, dates: NDArray[np.float32]) -> "torch.Tensor":
+        """Log odds, as `Backend.logits` says."""
+        import torch
+
+        device: Any = next(self.network.parameters()).device
+        half = self.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            found: torch.Tensor = self.network(torch.from_numpy(dates).to(device))
+            return found.float()
 
 
 @cache
@@ -69,6 +98,43 @@ def check_precision(precision: str, device: str) -> None:
         )
 
 
+def check_backend(backend: str, device: str) -> None:
+    """Refuse a backend that cannot be had.
+
+    Raises:
+        S2cdError: naming the way out.
+    """
+    if backend not in BACKENDS:
+        raise S2cdError(f"There is no backend {backend!r}. Name one of {', '.join(BACKENDS)}")
+    if backend == "openvino" and device == "cuda":
+        raise S2cdError("OpenVINO computes on processors. Give --device cpu, or --backend torch")
+    if backend == "openvino" and not has_openvino():
+        raise S2cdError(
+            "OpenVINO is not installed here. Run pip install 's2cd[openvino]', or give "
+            "--backend torch"
+        )
+
+
+def backend_at(backend: str, path: str, sha256: str, device: str, precision: str) -> Backend:
+    """What computes the network of a checkpoint here.
+
+    Args:
+        backend: ``torch`` or ``openvino``.
+        path: The checkpoint.
+        sha256: What it was when it was opened.
+        device: As the user named it.
+        precision: One of `PRECISIONS`.
+
+    Raises:
+        S2cdError: where the file has changed, or backend or device cannot be had here.
+    """
+    if backend == "openvino":
+        check_backend(backend, device)
+        network_at(path, sha256, "cpu")
+        return OpenVino(path, sha256, precision)
+    return Eager(network_at(path, sha256, device), precision)
+
+
 def share_processors(workers: int, processors: int) -> None:
     """Let each of several worker threads compute with its share of the processors."""
     if "torch" in sys.modules:
@@ -95,18 +161,10 @@ def network_at(path: str, sha256: str, device: str) -> "torch.nn.Module":
 
 
 def probabilities(
-    network: "torch.nn.Module",
-    dates: NDArray[np.float32],
-    precision: str,
-    scaling: Scaling = UNSCALED,
+    backend: Backend, dates: NDArray[np.float32], scaling: Scaling = UNSCALED
 ) -> NDArray[np.float32]:
     """Probabilities of change (n, class, height, width) of a batch (n, 2, band, height, width)."""
     import torch
 
-    device: Any = next(network.parameters()).device
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-    ):
-        logits = network(torch.from_numpy(dates).to(device))
-        return scaling.by_class(logits.float()).cpu().numpy()
+    with torch.inference_mode():
+        return scaling.by_class(backend.logits(dates)).cpu().numpy()

@@ -225,6 +225,7 @@ def _options(batch: Batch) -> dict[str, Any]:
         **asdict(like.preparation),
         "bands": like.bands,
         "precision": like.compute.precision,
+        "backend": like.compute.backend,
         "probability": like.probability is not None,
         "extras": [extra.role for extra in batch.extras],
     }
