@@ -14,24 +14,29 @@ import json
 import os
 import platform
 import tomllib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from s2cd.learning.calibrate import (
-    fit_scaling,
-    scaled_by_others,
-    scaled_threshold,
-)
+from s2cd.detection.blocks import classify, lattice_of
+from s2cd.learning.agree import agreed_counts, agreed_map, fit_agreement, joint_counts
+from s2cd.learning.calibrate import fit_scaling, scaled_by_others, scaled_threshold
+from s2cd.learning.crossvalidate import scores_of
 from s2cd.learning.curves import calibration
+from s2cd.learning.metrics import nearness
 from s2cd.learning.recipe import Recipe
-from s2cd.learning.scenes import best_threshold, confusion_at
+from s2cd.learning.scenes import best_threshold, confusion_at, lit_for, stored_map
 from s2cd.networks.checkpoint import load_network, read_spec, save_checkpoint, sha256_of
+from s2cd.networks.registry import find_detector
 from s2cd.output import completed
 
+HEARD = """
+It is heard together with IR-MAD, which learns from the pair alone: a logistic regression on the
+log odds of both, learned from maps of places that neither had seen. IR-MAD's own constants were
+chosen on these scenes, though by no label of a fold."""
 LICENCE = "non-commercial use: the labels that they learned from are CC BY-NC-SA"
 OTHER = {"data", "data_sha256", "seed", "device", "threshold", "mlflow"}
 """Settings that may differ between a run and its recipe's cross-validation."""
@@ -48,6 +53,22 @@ class Judged:
     counts: dict[str, Any]
     parts: list[list[str]]
     scores: dict[str, Any]
+    folder: Path
+    partner: str = ""
+    joint: dict[str, Any] = field(default_factory=dict)
+
+    def agreement(self, without: Iterable[str] = ()) -> Any:
+        """How much network and partner count, learned from the other places."""
+        return fit_agreement(sum(v for n, v in self.joint.items() if n not in without))
+
+    def map_of(self, name: str) -> Any:
+        """Stored probabilities of a place, by networks and an agreement that never saw it."""
+        (path,) = self.folder.glob(f"fold*/maps/{name}.npy")
+        if not self.partner:
+            return np.load(path)
+        part = next(part for part in self.parts if name in part)
+        other = np.load(self.folder / self.partner / f"{name}.npy")
+        return agreed_map(np.load(path), other, self.agreement(part))
 
     @property
     def whole(self) -> Any:
@@ -69,8 +90,36 @@ def judged(folder: Path) -> Judged:
     parts = [json.loads(path.read_text()) for path in paths]
     counts = {name: np.array(values) for part in parts for name, values in part.items()}
     return Judged(
-        counts, [list(p) for p in parts], json.loads((folder / "scores.json").read_text())
+        counts, [list(p) for p in parts], json.loads((folder / "scores.json").read_text()), folder
     )
+
+
+def heard(asked: argparse.Namespace, alone: Judged, places: list[Any]) -> Judged:
+    """The same with a partner: each fold under an agreement that was learned from the others."""
+    if not places:
+        raise SystemExit("error: --partner needs the places themselves. Give --data")
+    detector, joint = find_detector(asked.partner), {}
+    for sample in places:
+        name, label = sample.place.name, np.asarray(sample.label)
+        path = asked.scores / asked.partner / f"{name}.npy"
+        if not path.exists():
+            lit = lit_for(detector, sample)
+            stored = stored_map(lit, detector.fit(lit.pair), lattice_of(detector))
+            path.parent.mkdir(exist_ok=True)
+            np.save(path, stored)
+        joint[name] = joint_counts(alone.map_of(name), np.load(path), label)
+    found = replace(alone, partner=asked.partner, joint=joint)
+    counts = {
+        name: agreed_counts(joint[name], found.agreement(part))
+        for part in found.parts
+        for name in part
+    }
+    labels = {sample.place.name: np.asarray(sample.label) for sample in places}
+
+    def near(name: str, threshold: float) -> Any:
+        return nearness(classify(found.map_of(name), threshold), labels[name])
+
+    return replace(found, counts=counts, scores=scores_of(counts, found.parts, near))
 
 
 def check_recipe(run: Path, scores: Path) -> dict[str, Any]:
@@ -94,17 +143,15 @@ def samples(data: Path, cache: Path, bands: tuple[str, ...]) -> Iterator[Any]:
         yield prepare(place, bands, cache)
 
 
-def pictured(scores: Path, found: Judged, places: list[Any], path: Path) -> str:
+def pictured(found: Judged, places: list[Any], path: Path) -> str:
     """Draw windows of places that the network never saw: a good, a middling and the worst."""
-    from s2cd.detection.blocks import classify
     from s2cd.learning.metrics import confusion
     from s2cd.learning.pictures import draw, shown
 
-    maps = {p.stem: p for p in scores.glob("fold*/maps/*.npy")}
     windows = []
     for sample in places:
         name, label = sample.place.name, np.asarray(sample.label)
-        stored = np.load(maps[name])
+        stored = found.map_of(name)
         for top in range(0, label.shape[0] - SIZE + 1, SIZE):
             for left in range(0, label.shape[1] - SIZE + 1, SIZE):
                 area = (slice(top, top + SIZE), slice(left, left + SIZE))
@@ -157,6 +204,8 @@ def card(facts: dict[str, Any], found: Judged, run: Path, picture: str) -> str:
     """The card: measured numbers, and what they stand for."""
     spec, settings, errors = facts["spec"], facts["settings"], facts["errors"]
     chosen, half = found.scores["chosen"], found.scores
+    if found.partner:
+        half = facts["alone"].scores["chosen"]
     low, high = chosen["f1_interval"]
     kept = [n for n in settings if n not in OTHER | {"patience"}]
     recipe = ", ".join(f"{n} {settings[n]}" for n in kept if settings[n] not in ("", [], None))
@@ -168,7 +217,7 @@ def card(facts: dict[str, Any], found: Judged, run: Path, picture: str) -> str:
     return f"""# {facts["name"]}
 
 Change between two Sentinel-2 Level-1C dates: {spec.architecture} {spec.encoder}, {len(spec.bands)}
-bands ({" ".join(spec.bands)}). SHA-256 {facts["sha256"]}.
+bands ({" ".join(spec.bands)}). SHA-256 {facts["sha256"]}.{HEARD if found.partner else ""}
 
 **Licence.** Weights for {LICENCE} (OSCD, Caye Daudt et al., IGARSS 2018). Images: modified
 Copernicus Sentinel data.
@@ -184,15 +233,17 @@ of its own. Scores are of the change class, over all pixels of whole scenes.
 |---|---|---|---|---|---|
 | threshold of the other folds | {number(chosen["f1"])} | {low:.2f} to {high:.2f} | \
 {number(chosen["precision"])} | {number(chosen["recall"])} | {number(chosen["f1_one_pixel"])} |
-| threshold 0.5, not calibrated | {number(half["f1"])} | \
+| {"the network alone, its own" if found.partner else "threshold 0.5, not calibrated"} | \
+{number(half["f1"])} | \
 {half["f1_interval"][0]:.2f} to {half["f1_interval"][1]:.2f} | {number(half["precision"])} | \
 {number(half["recall"])} | {number(half["f1_one_pixel"])} |
 
 {scene_rows(found)}
 
 **Calibration.** Expected calibration error (10 bins, all pixels) {errors[1]:.4f}; {errors[0]:.4f}
-before. Temperature {spec.temperature} and bias {spec.bias} ship; the error is that of each fold
-under numbers fitted on the others. {"" if spec.calibrated else "That is too much: uncalibrated. "}\
+before. Temperature {spec.temperature}, bias {spec.bias}{weighed(spec)} ship; the error is that of
+each fold under numbers fitted on the others. \
+{"" if spec.calibrated else "That is too much: uncalibrated. "}\
 Most pixels are far from any change and weigh most in it.
 
 **Threshold.** {spec.threshold:g} of the calibrated probability: of the highest F1 over the same
@@ -219,7 +270,14 @@ maps, all folds together.
 """
 
 
-def shipped_spec(run: Path, found: Judged, places: list[Any]) -> tuple[Any, tuple[float, float]]:
+def weighed(spec: Any) -> str:
+    """What the card says of the partner's weight."""
+    return f" and {spec.partner}'s weight {spec.weight}" if spec.partner else ""
+
+
+def shipped_spec(
+    run: Path, found: Judged, alone: Judged, places: list[Any]
+) -> tuple[Any, tuple[float, float]]:
     """The spec with threshold and calibration from all folds, and the errors before and after."""
     from s2cd.networks.familiar import ranges_of
 
@@ -227,15 +285,23 @@ def shipped_spec(run: Path, found: Judged, places: list[Any]) -> tuple[Any, tupl
     ranges = spec.ranges or (ranges_of(s.statistics for s in places) if places else ())
     if not ranges:
         raise SystemExit(f"error: {run} does not say what its data looked like. Give --data")
-    scaling = fit_scaling(found.whole)
-    errors = (
-        calibration(found.whole).error,
-        calibration(scaled_by_others(found.counts, found.parts)).error,
-    )
+    if found.partner:
+        agreement = found.agreement()
+        scaling = agreement.scaling
+        whole = agreed_counts(sum(found.joint.values()), agreement)
+        errors = calibration(alone.whole).error, calibration(found.whole).error
+        threshold, weight = best_threshold(whole), agreement.weight
+    else:
+        scaling, weight = fit_scaling(found.whole), 0.0
+        honest = scaled_by_others(found.counts, found.parts)
+        errors = calibration(found.whole).error, calibration(honest).error
+        threshold = scaled_threshold(best_threshold(found.whole), scaling)
     changed = {
-        "threshold": scaled_threshold(best_threshold(found.whole), scaling),
+        "threshold": threshold,
         "temperature": scaling.temperature,
         "bias": scaling.bias,
+        "partner": found.partner,
+        "weight": weight,
         "calibrated": errors[1] <= MOST_ERROR,
         "ranges": ranges,
         "licence": LICENCE,
@@ -264,27 +330,31 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="labelled places: pictures, ranges of the bands")
     parser.add_argument("--cache", type=Path, help="where they are made ready; beside SCORES")
+    parser.add_argument("--partner", default="", help="irmad: heard together with it")
     parser.add_argument("--half", action="store_true", help="16 bits a weight, checked")
     asked = parser.parse_args()
     settings, found = check_recipe(asked.run, asked.scores), judged(asked.scores)
+    alone = found
     bands = read_spec(asked.run / "best.safetensors").bands
     cache = asked.cache or asked.scores.parent / ".prepared"
     places = list(samples(asked.data, cache, bands)) if asked.data else []
-    spec, errors = shipped_spec(asked.run, found, places)
+    if asked.partner:
+        found = heard(asked, alone, places)
+    spec, errors = shipped_spec(asked.run, found, alone, places)
     network = load_network(asked.run / "best.safetensors")
     save_checkpoint(asked.output, spec, network, overwrite=True, half=asked.half)
     if asked.half:
         check_half(asked.output, asked.run, len(bands))
     picture = ""
     if places:
-        picture = pictured(asked.scores, found, places, asked.output.with_suffix(".png"))
+        picture = pictured(found, places, asked.output.with_suffix(".png"))
     quick = asked.scores / "speed.json"
     speed = "speed was not measured"
     if quick.exists():
         rate = json.loads(quick.read_text())["rate"]
         speed = f"{rate:.1f} windows of 512 x 512 pixels a second there, in batches of 4"
     facts = {"name": asked.output.stem, "sha256": sha256_of(asked.output), "spec": spec,
-             "settings": settings, "errors": errors, "speed": speed}  # fmt: skip
+             "settings": settings, "errors": errors, "speed": speed, "alone": alone}  # fmt: skip
     with completed(asked.output.with_suffix(".md"), overwrite=True) as temporary:
         temporary.write_text(card(facts, found, asked.run, picture), encoding="utf-8")
     size, score = asked.output.stat().st_size / 1e6, found.scores["chosen"]["f1"]

@@ -13,8 +13,8 @@ from conftest import refused
 from s2cd.detection.detect import Request, detect_files
 from s2cd.detection.schedule import Workers
 from s2cd.errors import S2cdError
-from s2cd.networks import agreement, runtime
 from s2cd.networks import openvino as vino
+from s2cd.networks import runtime, selection
 from s2cd.networks.checkpoint import save_checkpoint
 from s2cd.networks.learned import open_network
 from s2cd.networks.registry import Compute
@@ -53,8 +53,8 @@ def pair(place):
 @pytest.fixture
 def worth_it(monkeypatch):
     """Any pair is large enough to ask for OpenVINO, and nothing was found yet."""
-    monkeypatch.setattr(agreement, "LEAST_PIXELS", 1)
-    monkeypatch.setattr(agreement, "_VERDICTS", {})
+    monkeypatch.setattr(selection, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(selection, "_VERDICTS", {})
 
 
 def read(path):
@@ -129,7 +129,7 @@ def wrong(monkeypatch, alter):
 
     monkeypatch.setattr(runtime, "OpenVino", Wrong)
     monkeypatch.setattr(runtime, "has_openvino", lambda: True)
-    monkeypatch.setattr(agreement, "has_openvino", lambda: True)
+    monkeypatch.setattr(selection, "has_openvino", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_auto_is_torch_for_small_pairs_and_where_openvino_is_absent(
     detector = open_network(checkpoint, "cpu", backend="auto")
     plain = open_network(checkpoint, "cpu").fit(pair)
     assert detector.fit(pair) == plain
-    monkeypatch.setattr(agreement, "LEAST_PIXELS", 1)
-    monkeypatch.setattr(agreement, "has_openvino", lambda: False)
+    monkeypatch.setattr(selection, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(selection, "has_openvino", lambda: False)
     with caplog.at_level(logging.INFO, "s2cd"):
         assert detector.fit(pair) == plain
     assert not caplog.records

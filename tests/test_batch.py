@@ -462,3 +462,23 @@ def test_warnings_of_a_pair_are_told_with_its_name_and_kept(tmp_path, caplog):
     record = run_batch(asked(tmp_path / "pairs.csv", tmp_path / "out", preparation=Preparation()))
     assert "could not be measured" in record["pairs"][0]["warnings"][0]
     assert "flat: how the dates lie to each other could not be measured" in caplog.text
+
+
+def test_maps_with_a_place_and_a_time_become_a_collection(run, pairs, tmp_path):
+    pystac = pytest.importorskip("pystac")
+    csv = pairs(3)
+    for number in range(2):  # the third does not say when its dates were
+        for year, name in ((2016, "before.tif"), (2021, "after.tif")):
+            path = tmp_path / f"place{number}" / name
+            with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+                file.update_tags(SENSING_TIME=f"{year}-06-01T05:41:22Z")
+    done = run("batch", csv, "-o", "out", "--model", "cva", "--no-align", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "p2 is not in the collection" in done.stderr
+    collection = pystac.Collection.from_file(str(tmp_path / "out/collection.json"))
+    items = list(collection.get_items())
+    assert len(items) == 2
+    for item in items:
+        assert item.properties["start_datetime"].startswith("2016-06-01")
+        assert Path(item.assets["change"].get_absolute_href()).is_file()
+        assert item.get_collection().id == collection.id

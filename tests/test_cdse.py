@@ -3,10 +3,14 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pystac
 import pytest
@@ -28,9 +32,11 @@ from s2cd.sources.cdse.signing import Keys, Signed
 from s2cd.sources.cdse.stores import Bucket, Nodes, store_by_environment
 from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
-from s2cd.sources.fetch import Request, fetch
+from s2cd.sources.fetch import fetch
 from s2cd.sources.http import Policy
+from s2cd.sources.http.trust import redirected
 from s2cd.sources.names import footprint_of, footprint_of_text, named
+from s2cd.sources.plan import Request
 from s2cd.sources.registry import open_source
 from s2cd.sources.source import Order, Search
 from s2cd.sources.stac_api import StacApi
@@ -393,6 +399,23 @@ def test_a_product_that_is_not_its_manifest_is_refused(user, order, products, tm
     assert not list((order.folder / "products" / copy.name).rglob("*_B11.jp2"))
 
 
+def test_a_manifest_that_was_wrong_is_asked_for_again(user, order, products, tmp_path):
+    copy = tmp_path / products[0].name
+    shutil.copytree(products[0], copy)
+    manifest = copy / "manifest.safe"
+    text, digits = (
+        manifest.read_text(),
+        hashlib.sha3_256(next(copy.rglob("*_B11.jp2")).read_bytes()),
+    )
+    manifest.write_text(text.replace(digits.hexdigest(), "0" * 64))
+    assert manifest.read_text() != text
+    user.space.products[0] = copy
+    with pytest.raises(SourceError, match="another SHA3-256"):
+        brought(order)
+    manifest.write_text(text)
+    assert brought(order)["source"] == "cdse"
+
+
 def test_a_fetch_by_the_command_line_and_a_search_as_stac_items(user, order, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     area = ",".join(f"{value:.6f}" for value in order.aoi.outline.bounds)
@@ -409,6 +432,40 @@ def test_a_fetch_by_the_command_line_and_a_search_as_stac_items(user, order, mon
     said = json.loads(done.stdout)
     assert said["source"] == "cdse" and open_stack(said["after"]).shape[0] == 1
     assert not [secret for secret in (*SECRETS, *user.space.issued) if secret in done.output]
+
+
+@pytest.mark.parametrize(
+    ("way", "loud", "fails"),
+    [
+        ("user", "-v", False),
+        ("user", "debug", True),
+        ("keys", "-v", True),
+        ("keys", "debug", False),
+    ],
+)
+def test_no_secret_is_shown_however_loud(servers, order, tmp_path, request, way, loud, fails):
+    request.getfixturevalue(way)
+    if fails:
+        asked = servers.identity if way == "user" else servers.bucket
+        asked.plan(Fault("status", code=401 if way == "user" else 403, times=10**6))
+    area = ",".join(f"{value:.6f}" for value in order.aoi.outline.bounds)
+    line = ["fetch", "--aoi", area, "--dates", ",".join(map(str, DATES)), "--source", "cdse"]
+    line += ["--bands", "B02", "--no-clouds", "-o", "out", *(["-v"] if loud == "-v" else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "s2cd", *line],
+        cwd=tmp_path,
+        env={**os.environ, "S2CD_DEBUG": "1" if loud == "debug" else ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (1 if fails else 0), done.stderr
+    assert not fails or ("Traceback" in done.stderr) == (loud == "debug")
+    written = done.stdout + done.stderr
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        written += path.read_bytes().decode("latin-1")
+    secrets = {form for one in SECRETS for form in (one, quote(one), quote_plus(one))}
+    assert not [one for one in (*secrets, *servers.space.issued) if one in written]
 
 
 def test_the_stac_api_finds_the_same_and_brings_it(user, order, products):
@@ -467,6 +524,26 @@ def test_plain_http_is_refused_of_s3_and_stac_too(keys, monkeypatch, name, kind)
     monkeypatch.setenv(name, "http://example.com/s3")
     with pytest.raises(S2cdError, match=f"{name}: .*not encrypted"):
         kind(QUICK)
+
+
+def test_hosts_of_cdse_may_send_to_each_other_and_others_to_none(user, monkeypatch):
+    assert len(store_by_environment(QUICK).client.origins) == 1
+    monkeypatch.setenv(
+        "S2CD_CDSE_DOWNLOAD_URL", "https://catalogue.dataspace.copernicus.eu/odata/v1"
+    )
+    client = store_by_environment(QUICK).client
+    assert client.origins == client.auth.origins
+    url, sent = "https://{}.dataspace.copernicus.eu/odata/v1/x", "https://{}/odata/v1/x"
+    for name in ("download", "zipper"):
+        assert redirected(url.format("catalogue"), url.format(name), client.origins)
+    for name in ("download.example.com", "identity.dataspace.copernicus.eu"):
+        with pytest.raises(SourceError, match="not trusted"):
+            redirected(url.format("catalogue"), sent.format(name), client.origins)
+
+
+def test_a_blank_user_is_none(user, monkeypatch):
+    monkeypatch.setenv("CDSE_USERNAME", "  ")
+    assert open_source("auto").name == "google" and store_by_environment(QUICK) is None
 
 
 def test_auto_takes_cdse_where_its_user_is_set(user, servers, monkeypatch):

@@ -43,6 +43,18 @@ def test_of_one_datatake_in_several_baselines_the_highest_is_taken():
     assert [product.name for product in scene.products] == ["05.00"]
 
 
+def test_of_two_datastrips_of_a_tile_the_one_that_covers_more_is_taken():
+    strip = shapely.box(71, 22, 72.3, 25)
+    made = [
+        found("2015-11-20", name="rest", made="20231009T000000", footprint=strip),
+        found("2015-11-20", name="most", made="20231008T000000"),
+        found("2015-11-20", name="old", made="20231010T000000", baseline="02.04"),
+    ]
+    for order in (made, made[::-1]):
+        (scene,) = scenes(*order)
+        assert [product.name for product in scene.products] == ["most"] and scene.coverage == 1
+
+
 def test_tiles_of_one_datatake_go_together_as_far_as_they_add():
     west, east = shapely.box(71, 22, 72.6, 25), shapely.box(72.4, 22, 74, 25)
     tiles = [

@@ -6,7 +6,7 @@ import pytest
 
 from s2cd.cli import doctor
 from s2cd.errors import S2cdError
-from s2cd.networks import agreement
+from s2cd.networks import selection
 
 
 def test_doctor_tells_what_is_here_in_lines_and_as_json(run):
@@ -30,7 +30,7 @@ def test_a_driver_that_is_missing_is_told_last(monkeypatch, capsys):
 
 
 def test_why_auto_is_torch_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(agreement, "has_openvino", lambda: False)
+    monkeypatch.setattr(selection, "has_openvino", lambda: False)
     doctor.doctor(json=True)
     backend = json.loads(capsys.readouterr().out)["backend"]
     assert backend["auto"] == "torch" and "pip install" in backend["why"]

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -20,22 +22,26 @@ from conftest import UTM, refused
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 from servers import Fault, Reply, bucket, bucket_files, serving, some_faults, unused_url
+from test_choice import found
 from test_masks import raster
 from test_product import write_jp2
 from typer.testing import CliRunner
 
 from s2cd.cli.app import app
+from s2cd.cli.fetch import _explain
 from s2cd.errors import S2cdError, UnwritableError
 from s2cd.scenes.aoi import open_aoi
 from s2cd.scenes.bands import BANDS
 from s2cd.scenes.product import open_product
 from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_product
 from s2cd.scenes.stack import open_qa, open_stack
+from s2cd.sources.choice import Pair
 from s2cd.sources.decide import choose
-from s2cd.sources.fetch import Request, fetch
+from s2cd.sources.fetch import fetch
 from s2cd.sources.google import Google
 from s2cd.sources.http import Policy
-from s2cd.sources.source import Order, Search
+from s2cd.sources.plan import Request
+from s2cd.sources.source import Cost, Order, Scene, Search
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SIZE = 240
@@ -175,6 +181,22 @@ def test_tiles_of_one_date_go_together_and_coverage_is_said(
     assert seen == pytest.approx([0.1, 0.2])
 
 
+def test_stacks_of_two_tiles_lie_on_one_grid(server, files, flat_product, tmp_path):
+    north = 199980, 2600040 + 5 * SIZE  # overlaps the other tile by 1200 m
+    made = [
+        flat_product(3000, day=DATES[0], unit="A"),
+        flat_product(2000, day=DATES[1], unit="B", tile="43QBG", corner=north),
+    ]
+    server.app = bucket(bucket_files(made))
+    shared = box_of(GeoBox((80, 100), Affine(10, 0, 200500, 0, -10, 2599900), UTM))
+    record = brought(shared, tmp_path / "out")
+    tiles = [record[key]["products"][0]["tile"] for key in ("before", "after")]
+    assert tiles == ["43QBF", "43QBG"]
+    before, after = (open_stack(tmp_path / "out" / name) for name in ("before.tif", "after.tif"))
+    assert before.odc.geobox == after.odc.geobox
+    assert np.isfinite(before.values).all() and np.isfinite(after.values).all()
+
+
 def request_of(area: str, folder: Path, **changed) -> Request:
     return Request(Order(open_aoi(area), folder, **changed), DATES)
 
@@ -212,6 +234,26 @@ def test_what_is_broken_or_missing_is_brought_again_and_nothing_else(server, are
     assert tree(out) == whole
     got = sorted(asked.path.rsplit("/", 1)[1] for asked in server.asked("jp2$"))
     assert got == sorted(path.name for path in bands[:2])
+
+
+def test_metadata_without_a_checksum_is_looked_at_and_comes_again(server, area, tmp_path):
+    plain, out = server.app, tmp_path / "out"
+
+    def silent(asked):
+        reply = plain(asked)
+        if asked.path != "/":
+            return reply
+        return replace(reply, body=re.sub(rb"<(Size|ETag)>.*?</\1>", b"", reply.body))
+
+    server.app = silent
+    brought(area, out)
+    whole = tree(out)
+    manifest = next((out / "products").glob("*_N0500_*/manifest.safe"))
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    server.seen.clear()
+    brought(area, out)
+    assert tree(out) == whole
+    assert [asked.path.rsplit("/", 1)[1] for asked in server.asked("SAFE/")] == ["manifest.safe"]
 
 
 def test_other_bands_dates_or_areas_are_another_fetch(server, area, call, tmp_path):
@@ -271,6 +313,28 @@ def test_two_fetches_do_not_share_a_folder(server, area, tmp_path):
             brought(area, tmp_path / "out")
 
 
+def test_of_two_commands_in_one_folder_the_second_is_told(server, area, call, tmp_path):
+    line = words(area, "--bands", "B02,B08", "--no-clouds")
+    plain, told = server.app, threading.Event()
+
+    def slow(asked):
+        if asked.path.endswith("jp2"):
+            told.wait(60)
+        return plain(asked)
+
+    server.app = slow
+    command = [sys.executable, "-m", "s2cd", *map(str, line)]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out/.fetch.lock").exists():
+        assert first.poll() is None
+        time.sleep(0.005)
+    assert "Another fetch is at work in out. Wait for it" in refused(call(*line))
+    told.set()
+    assert first.wait(60) == 0, first.stderr.read()
+    first.stderr.close()
+    assert call(*line).returncode == 0
+
+
 def test_a_disk_that_knows_no_locks_is_told_as_that(server, area, tmp_path, monkeypatch):
     import fcntl
 
@@ -309,8 +373,16 @@ def test_a_dry_run_says_what_it_would_bring_and_writes_nothing(server, area, cal
     table = done.stdout.splitlines()
     assert table[0].split() == ["date", "cloud", "covers", "orbit", "size", "product"]
     assert table[1].split()[:4] == ["2015-11-20", "~0.0", "%", "100.0"]
+    assert "both of relative orbit 5, 8 days apart in the year" in table[3]
     said = json.loads(call(*words(area, "--dry-run", "--json")).stdout)
     assert said["bytes"] == total and len(said["items"]["features"]) == 2
+
+
+def test_orbits_and_days_between_are_said_whatever_they_are(server, area, capsys):
+    scenes = [found("2015-11-20", orbit=5), found("2020-12-20", orbit=105)]
+    pair = Pair(*(Scene((one,), 1.0, 0.0) for one in scenes))
+    _explain(pair, (Cost(10), Cost(20)), Google(QUICK), True)
+    assert "relative orbits 5, 105, 30 days apart in the year" in capsys.readouterr().out
 
 
 def test_a_dry_run_counts_what_is_still_to_come(server, area, call, tmp_path):
@@ -351,6 +423,17 @@ def test_metadata_of_candidates_is_read_once(server, area, call):
     assert read == 5  # of one datatake in two baselines only the higher
     call(*line)
     assert len(server.asked("MTD_MSIL1C.xml")) == read
+
+
+def test_both_datastrips_of_a_tile_are_found(server, files, area):
+    request = request_of(area, Path("out"))
+    names = {key.split("/")[4] for key in files if "_N0500_" in key and "20151120" in key}
+    (name,) = names
+    later = name[:-20] + "20231009T000000.SAFE"
+    for key in [key for key in files if name in key]:
+        files[key.replace(name, later)] = files[key]
+    found = Google(QUICK).find(Search(request.order.aoi, (DATES,)))
+    assert {one.name for one in found if one.day == DATES[0]} == {name[:-5], later[:-5]}
 
 
 def test_nothing_found_says_what_was_searched_and_what_would_help(server, area, call):
@@ -451,6 +534,28 @@ def test_a_full_disk_is_one_line_and_with_room_it_continues(server, area, disk):
     assert brought(area, folder / "out")["before"]["date"] == "2015-11-20"
 
 
+def test_a_disk_that_is_full_while_stacks_are_written_is_one_line(server, area, disk):
+    folder, resize = disk
+    out = folder / "out"
+
+    class Narrow(Google):
+        """A source after whose files the disk holds next to nothing more."""
+
+        def download(self, *given):
+            kept = super().download(*given)
+            resize(sum(path.stat().st_blocks * 512 for path in out.rglob("*")) + 40_960)
+            return kept
+
+    source, request = Narrow(QUICK), request_of(area, out, bands=("B02", "B08"), clouds=False)
+    with pytest.raises(S2cdError, match=r"The disk is full: .*before\.tif was not written"):
+        fetch(source, request, choose(source, request), lambda count: None)
+    assert not list(out.glob("*.tif")) and not list(out.glob(".*.partial"))
+    resize(64 << 20)
+    server.seen.clear()
+    assert brought(area, out, bands=("B02", "B08"))["before"]["stack"]["path"] == "before.tif"
+    assert not server.asked("jp2$")
+
+
 def test_a_disk_without_room_is_told_before_anything_comes(server, area, call, disk):
     folder, resize = disk
     resize(60_000)
@@ -501,6 +606,38 @@ def test_a_listing_and_a_manifest_that_contradict_each_other_are_told(
     files[key] = files[key].read_bytes() + b"more"
     with pytest.raises(S2cdError, match="the product's manifest says"):
         brought(area, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("manifest.safe", {"_MOST_MANIFEST": 100}),
+        ("MTD_TL.xml", {"_MOST": {"jp2": 1 << 30, "xml": 100}}),
+        ("_B08.jp2", {"_MOST": {"jp2": 100, "xml": 1 << 20}}),
+    ],
+)
+def test_files_larger_than_any_are_not_brought(server, area, tmp_path, monkeypatch, name, most):
+    for key, value in most.items():
+        monkeypatch.setattr(f"s2cd.sources.products.{key}", value)
+    with pytest.raises(S2cdError, match="as no file of its kind has"):
+        brought(area, tmp_path / "out")
+    assert not server.asked(f"20151120.*{name}")
+
+
+def test_a_file_of_unknown_size_has_a_bound(server, area, tmp_path, monkeypatch):
+    plain = server.app
+
+    def silent(asked):
+        reply = plain(asked)
+        if asked.path == "/":
+            return replace(reply, body=re.sub(rb"<Size>\d+</Size>", b"", reply.body))
+        return reply
+
+    server.app = silent
+    assert brought(area, tmp_path / "out")["source"] == "google"
+    monkeypatch.setattr("s2cd.sources.products._MOST_MANIFEST", 100)
+    with pytest.raises(S2cdError, match="more than 100 bytes"):
+        brought(area, tmp_path / "other", Policy(pause=0.01, tries=2, spoiled=2))
 
 
 HOSTILE = b"""<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">
@@ -568,6 +705,17 @@ def test_a_broken_cache_is_no_harm(server, area, tmp_path):
     assert choose(Google(QUICK), request_of(area, Path("out"))) == first
 
 
+def test_a_cache_with_a_turned_bit_is_no_harm(server, area, tmp_path):
+    first = choose(Google(QUICK), request_of(area, Path("out")))
+    turned = 0
+    for path in (path for path in (tmp_path / "cache").rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        other = content.replace(b">5</SENSING_ORBIT", b">7</SENSING_ORBIT")
+        turned += other != content
+        path.write_bytes(other)
+    assert turned >= 2 and choose(Google(QUICK), request_of(area, Path("out"))) == first
+
+
 def test_without_a_home_nothing_is_kept_and_all_is_found(server, area, monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
@@ -595,6 +743,26 @@ def test_the_cloud_over_the_area_counts_more_than_that_of_the_whole_product(
     asked = len(server.seen)
     assert choose(Google(QUICK), request_of(area, Path("out"))) == pair
     assert not [one for one in server.seen[asked:] if "MSK" in one.path]  # kept in the cache
+
+
+def test_around_given_dates_every_mask_is_read(area):
+    class Sky:
+        """Days of which only the cloudiest by its metadata is clear over the area."""
+
+        name, looked = "sky", []
+
+        def find(self, search):
+            return [one for one in skies if search.keeps(one)]
+
+        def clouds_over(self, parts):
+            self.looked += [one.name for one, _ in parts]
+            return [0.0 if one.cloud == 90 else 80.0 for one, _ in parts]
+
+    outline = open_aoi(area).outline.buffer(0.1)
+    days = [date(2015, 11, n) for n in range(8, 24)] + [DATES[1]]
+    skies = [found(str(day), 90.0 if day.day == 23 else 10.0, footprint=outline) for day in days]
+    pair = choose(Sky(), request_of(area, Path("out")))
+    assert pair.before.day == date(2015, 11, 23) and len(Sky.looked) == len(days)
 
 
 def test_a_mask_that_is_none_leaves_its_date_in_the_search(server, files, area, tmp_path):

@@ -6,11 +6,15 @@ import json
 import os
 import shutil
 import signal
+import socketserver
 import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
@@ -84,6 +88,8 @@ def test_a_file_comes_whole_and_leaves_nothing_beside_it(client, remote, server)
 EVERY_KIND = [
     Fault("status", code=500),
     Fault("status", code=503),
+    Fault("status", code=507),
+    Fault("status", code=522),
     Fault("status", code=429, headers={"Retry-After": "0"}),
     Fault("cut", after=100_000),
     Fault("stall", after=100_000, seconds=1),
@@ -154,6 +160,36 @@ def test_another_process_goes_on_where_one_was_killed(server, remote, tmp_path):
     download(Client([server.url], QUICK), file)
     assert file.path.read_bytes() == DATA
     assert server.seen[-1].status == 206 and server.seen[-1].sent == len(DATA) - 300_000
+
+
+@pytest.mark.parametrize("check", ["right", "wrong"])
+def test_killed_between_the_last_byte_and_the_check_it_is_looked_at(server, remote, check):
+    file = remote()
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from s2cd.sources.http import Client, RemoteFile, download
+        def die(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+        name, size = Path({str(file.path)!r}), {file.size}
+        file = RemoteFile({file.url!r}, name, size, {MD5}, check=die)
+        download(Client([{server.url!r}]), file)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL and left_of(file) == [
+        ".a.bin.part",
+        ".a.bin.part.json",
+    ]
+    looked = []
+
+    def look(path):
+        looked.append(path.name)
+        if check == "wrong" and len(looked) == 1:
+            raise S2cdError("it lies elsewhere")
+
+    download(Client([server.url], QUICK), replace(file, check=look))
+    assert file.path.read_bytes() == DATA and left_of(file) == ["a.bin"]
+    assert len(server.seen) == len(looked) == (1 if check == "right" else 2)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["checksum", "neither"])
@@ -299,7 +335,7 @@ def test_retry_after_as_a_date_counts_by_the_servers_clock():
     assert 4 <= retry_after(headers, 1) <= 6
     assert retry_after({"Retry-After": http_date(-60)}, 1) == 0
     assert 8 <= retry_after({"Retry-After": http_date(10)}, 1) <= 10
-    for nonsense in ("", "nan", "inf", "-inf", "1e999", "Tue, 99 Foo"):
+    for nonsense in ("", "nan", "inf", "-inf", "1e999", "1_0", "\u0661", "9" * 20, "Tue, 99 Foo"):
         assert retry_after({"Retry-After": nonsense}, 1) is None
     assert retry_after({"Retry-After": "-5"}, 1) == 0
 
@@ -326,6 +362,46 @@ def test_a_server_that_trickles_is_taken_for_hanging(server, remote, monkeypatch
     policy = Policy(pause=0.01, longest_pause=0.01, tries=2, most_tries=3, slowest=100_000)
     with pytest.raises(SourceError, match="3 x it trickles"):
         download(Client([server.url], policy), remote())
+
+
+@contextmanager
+def dripping(before: bytes, drop: bytes):
+    """A server whose answers come byte by byte after their begin, without end."""
+    ended = threading.Event()
+
+    class Drip(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            with suppress(OSError):
+                self.request.sendall(before)
+                while not ended.wait(0.02):
+                    self.request.sendall(drop)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drip) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        ended.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_headers_that_are_dripped_end_in_time():
+    policy = Policy(pause=0.01, longest_pause=0.01, read=0.2, tries=2)
+    began = time.monotonic()
+    for before in (b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 2"):
+        with dripping(before, b"0") as url, pytest.raises(SourceError, match="2 x no answer in"):
+            Client([url], policy).read(Call(f"{url}/a"), "json", 99, bytes)
+    assert time.monotonic() - began < 8
+
+
+def test_an_errors_words_that_are_dripped_end_in_time(monkeypatch):
+    monkeypatch.setattr("s2cd.sources.http.body._MOMENT", 1.0)
+    head = b"HTTP/1.1 400 Bad\r\nContent-Type: text/plain\r\nContent-Length: 599\r\n\r\n"
+    began = time.monotonic()
+    with dripping(head, b"no ") as url, pytest.raises(SourceError, match="answers 400: no no"):
+        Client([url], QUICK).read(Call(f"{url}/a"), "json", 99, bytes)
+    assert time.monotonic() - began < 8
 
 
 @pytest.fixture
@@ -608,6 +684,24 @@ def test_a_long_token_is_not_shown_though_only_its_begin_was_read(said):
     text = excerpt(answer, [f"Bearer {token}"])
     assert not any(token[n : n + 8] in text for n in range(len(token) - 8))
     assert len(text) <= 202 and text.startswith(": ")
+
+
+def test_a_long_answer_to_a_refused_token_shows_nothing_of_it(tmp_path):
+    token = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(24))[:1500]
+
+    def app(asked):
+        if asked.path == "/token":
+            return Reply(json.dumps({"access_token": token}).encode(), kind="application/json")
+        said = json.dumps(
+            {"detail": f"of {asked.headers['Authorization']} nothing", "more": "x" * 900}
+        )
+        return Reply(said.encode(), 401, kind="application/json")
+
+    with serving(app) as server, pytest.raises(RefusedError) as refused:
+        download(with_token(server, server), RemoteFile(f"{server.url}/a.bin", tmp_path / "a"))
+    text = str(refused.value)
+    assert "refuses the credentials (401" in text
+    assert not any(token[n : n + 8] in text for n in range(len(token) - 8))
 
 
 def test_threads_that_find_nothing_more_to_do_end_quietly(client, monkeypatch):

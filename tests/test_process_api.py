@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -27,8 +27,9 @@ from s2cd.scenes.simulate import Sheet, Simulation, write_metadata, write_produc
 from s2cd.scenes.stack import encode, open_qa, open_stack
 from s2cd.sources.choice import scenes_of
 from s2cd.sources.decide import choose
-from s2cd.sources.fetch import Request, fetch, finished
+from s2cd.sources.fetch import fetch, finished
 from s2cd.sources.http import Policy
+from s2cd.sources.plan import Request
 from s2cd.sources.process_api import ProcessApi, pieces
 from s2cd.sources.process_api.request import call_for
 from s2cd.sources.registry import open_source
@@ -113,6 +114,14 @@ def test_products_are_found_by_the_services_catalogue(servers, aoi, products):
     clear = ProcessApi(QUICK).find(Search(aoi, spans, max_cloud=20))
     assert sorted(one.day for one in clear) == list(DATES)
     assert not ProcessApi(QUICK).find(Search(Aoi("away", shapely.box(3, 3, 4, 4)), spans))
+
+
+def test_a_datatake_that_began_before_midnight_is_of_that_day(servers, aoi, monkeypatch):
+    monkeypatch.setattr("hub._LATER", timedelta(hours=20))
+    (found,) = ProcessApi(QUICK).find(Search(aoi, ((DATES[0], DATES[0]),)))
+    assert found.day == DATES[0] and found.extra["taken"].startswith("2015-11-21T01:41")
+    after = DATES[0] + timedelta(1)
+    assert not ProcessApi(QUICK).find(Search(aoi, ((after, after),)))
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["offset -1000", "no offset"])

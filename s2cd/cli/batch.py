@@ -1,5 +1,6 @@
 """The command that makes many maps."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +35,8 @@ from s2cd.errors import S2cdError
 if TYPE_CHECKING:
     from s2cd.detection.detect import Request
     from s2cd.results.polygons import Sources
+
+logger = logging.getLogger(__name__)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -119,6 +122,7 @@ def batch(
     extras = (found,) * polygons + (page,) * report
     with progress("detecting change", quiet) as told:
         record = run_batch(Batch(listed, output, like, jobs, extras), told)
+    _catalogue(record, output)
     if json:
         print_json(record)
     elif not quiet:
@@ -129,6 +133,27 @@ def batch(
             f"{failed} of {len(record['pairs'])} pairs failed: {output / 'batch.json'} says why. "
             "Mend them, and the same command does what is missing"
         )
+
+
+def _catalogue(record: dict[str, Any], folder: Path) -> None:
+    """A STAC item of each map that is there and has a place and a time, and their collection."""
+    from s2cd.results.stac.collection import write_collection
+    from s2cd.results.stac.item import Files, write_item
+
+    items = []
+    for pair in record["pairs"]:
+        if pair["state"] != "done":
+            continue
+        paths = {role: folder / file["path"] for role, file in pair["files"].items()}
+        item = paths["change"].with_suffix(".json")
+        try:
+            write_item(Files(**paths), item, overwrite=True)
+        except S2cdError as e:
+            logger.info("%s is not in the collection: %s", pair["name"], e)
+        else:
+            items.append(item)
+    if items:
+        write_collection(items, folder / "collection.json", overwrite=True)
 
 
 def _sources(request: "Request") -> "Sources":

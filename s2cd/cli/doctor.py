@@ -102,7 +102,7 @@ def _features() -> list[str]:
 
 def _backend(device: str) -> dict[str, str | None]:
     """What computes the network that ships, as ``--backend auto`` chooses it, and why."""
-    from s2cd.networks.agreement import LEAST_PIXELS, why_not
+    from s2cd.networks.selection import LEAST_PIXELS, why_not
     from s2cd.networks.shipped import shipped
 
     network = next(iter(shipped()), None)

@@ -116,8 +116,9 @@ def fetch(
     from s2cd.scenes.aoi import open_aoi
     from s2cd.scenes.bands import DEFAULT_BANDS, band_names
     from s2cd.sources.decide import choose
-    from s2cd.sources.fetch import Request, check_room, costs, finished, plan_in
+    from s2cd.sources.fetch import check_room, costs, finished
     from s2cd.sources.fetch import fetch as bring
+    from s2cd.sources.plan import Request, plan_in
     from s2cd.sources.registry import open_source
     from s2cd.sources.source import Order
 
@@ -224,11 +225,15 @@ def _said(size: int) -> str:
 
 def _explain(pair: "Pair", costs: "tuple[Cost, Cost]", source: "Source", result: bool) -> None:
     """The choice: on standard output where it is the result, else beside it."""
-    one = pair.before.orbit == pair.after.orbit
-    orbit = f", both of relative orbit {pair.before.orbit}" if one else ""
+    from s2cd.sources.choice import season_gap
+
+    one, other = pair.before.orbit, pair.after.orbit
+    orbits = f"both of relative orbit {one}" if one == other else f"relative orbits {one}, {other}"
+    gap = season_gap(pair.before.day, pair.after.day)
     lines = _table((pair.before, pair.after), costs)
     cloud = "cloud over the area by the products' masks (~ over whole products)"
-    for line in (*lines, f"from {source.name}{orbit}; {cloud}"):
+    also = f"{orbits}, {gap} {'day' if gap == 1 else 'days'} apart in the year"
+    for line in (*lines, f"from {source.name}; {also}; {cloud}"):
         typer.echo(line, err=not result)
     for note in pair.notes:
         say(f"note: {note}")

@@ -1,116 +1,45 @@
-"""Which backend ``auto`` is: the fast one where it is there, pays, and says what torch says."""
+"""A network heard together with a detector that learns from the pair alone.
 
-import logging
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
+A network knows what change looks like where it was trained; IR-MAD knows nothing, but what is
+unusual in this very pair. Their errors differ, and the second one brings the limit of each scene.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2cd.errors import S2cdError
-from s2cd.networks.openvino import has_openvino
-from s2cd.networks.runtime import choose_device
-from s2cd.scenes.pair import Pair, Window
+from s2cd.networks.scaling import Scaling
 
-if TYPE_CHECKING:
-    from s2cd.networks.learned import FrozenNetwork
-
-logger = logging.getLogger(__name__)
-
-LEAST_PIXELS = 4_000_000
-"""Below that, converting a network (about 4 s) and comparing (2 s) cost what they gain."""
-LEAST_EQUAL = 0.999
-"""Of the pixels must be on the same side of the threshold, and as likely within `NEAR`."""
-NEAR = {"fp32": 0.005, "bf16": 0.05}
-"""By precision: a step of the map; what rounding to 8 bits of a mantissa explains."""
-_WINDOWS = 2
-_SOUGHT = 25
-_VERDICTS: dict[tuple[str, str, str], bool] = {}
-"""What was found in this process, by network and precision."""
+PARTNERS = ("", "irmad")
+"""Detectors that a network can be heard with; empty: none."""
+LEAST = 1 / 400
+"""Probabilities count as no nearer to 0 and 1: half a step of what maps store."""
+MOST_WEIGHT = 20.0
 
 
-def why_not(device: str, pixels: int | None = None) -> str | None:
-    """Why ``auto`` is torch without a comparison; None where OpenVINO is to be compared."""
-    if choose_device(device) != "cpu":
-        return "the device is cuda"
-    if not has_openvino():
-        return "OpenVINO is not installed (pip install 's2cd[openvino]')"
-    if pixels is not None and pixels < LEAST_PIXELS:
-        return f"fewer than {LEAST_PIXELS / 1e6:g} million pixels: not worth a conversion"
-    return None
+@dataclass(frozen=True)
+class Agreement:
+    """Probability = sigmoid(log odds / temperature + weight * log odds of the partner + bias).
+
+    Source: logistic regression on the outputs of both (D. H. Wolpert, "Stacked generalization",
+    Neural Networks 5, 1992).
+    """
+
+    scaling: Scaling
+    weight: float
+
+    def probabilities(
+        self, network: NDArray[np.float32], partner: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Of the unscaled probabilities of a network and the scores of its partner."""
+        own = log_odds(network) / np.float32(self.scaling.temperature)
+        other = log_odds(partner)
+        joint = own + np.float32(self.weight) * other + np.float32(self.scaling.bias)
+        return np.asarray(1 / (1 + np.exp(-joint)), np.float32)
 
 
-def choose_backend(frozen: "FrozenNetwork", pair: Pair, window: int, threshold: float) -> str:
-    """The backend for a pair: ``openvino`` or ``torch``; what is found is said once a process."""
-    if reason := why_not(frozen.device, pair.shape[0] * pair.shape[1]):
-        logger.debug("backend torch: %s", reason)
-        return "torch"
-    key = (frozen.path, frozen.sha256, frozen.precision)
-    if key not in _VERDICTS:
-        if not (windows := list(_windows(pair, window))):
-            return "torch"  # nothing to compare on, and next to nothing to compute
-        _VERDICTS[key] = _agrees(frozen, windows, threshold)
-    return "openvino" if _VERDICTS[key] else "torch"
-
-
-def _agrees(frozen: "FrozenNetwork", windows: list[Window], threshold: float) -> bool:
-    """Whether OpenVINO gives the map of torch in fp32 on these windows; either way it is said."""
-    plain = replace(frozen, precision="fp32", backend="torch")
-    try:
-        equal = _equal(plain, replace(frozen, backend="openvino"), windows, threshold)
-    except S2cdError as e:
-        logger.warning("backend torch: %s", e)
-        return False
-    if equal < LEAST_EQUAL:
-        logger.warning(
-            "backend torch: OpenVINO agrees with it in %.2f %% of the pixels of this pair's "
-            "windows only",
-            100 * equal,
-        )
-        return False
-    logger.info("backend openvino: agrees with torch in %.2f %% of the pixels", 100 * equal)
-    return True
-
-
-def _equal(
-    plain: "FrozenNetwork", other: "FrozenNetwork", windows: list[Window], threshold: float
-) -> float:
-    """The share of valid pixels where two backends say the same; 0 where nothing is valid."""
-    same = count = 0
-    for window in windows:
-        dates = window.before[None], window.after[None]
-        one, two = plain.predict(*dates), other.predict(*dates)
-        near = np.abs(one - two) <= NEAR[other.precision]  # not where either is NaN
-        alike = (_any(one) >= threshold) == (_any(two) >= threshold)
-        both = alike & (near.all(axis=1) if near.ndim == 4 else near)
-        same += int(both[0][window.valid].sum())
-        count += int(window.valid.sum())
-    return same / count if count else 0.0
-
-
-def _any(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of any change, of those by class."""
-    return scores.sum(axis=1) if scores.ndim == 4 else scores
-
-
-def _windows(pair: Pair, size: int) -> Iterator[Window]:
-    """Windows from all over the pair, the first that are mostly valid; else any with a pixel."""
-    spare: list[Window] = []
-    found = 0
-    order = np.random.default_rng(0).permutation(_SOUGHT)
-    for row, column in (divmod(int(place), 5) for place in order):
-        y, x = (
-            max(0, length - size) * step // 4
-            for length, step in zip(pair.shape, (row, column), strict=True)
-        )
-        window = pair.window(slice(y, y + size), slice(x, x + size))
-        if window.valid.mean() > 0.5:
-            found += 1
-            yield window
-        elif window.valid.any():
-            spare.append(window)
-        if found == _WINDOWS:
-            return
-    if not found:
-        yield from spare[:_WINDOWS]
+def log_odds(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Natural logarithm of p / (1 - p), finite."""
+    inner = np.clip(probability, LEAST, 1 - LEAST)
+    return np.log(inner / (1 - inner))

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
-from s2cd.networks.agreement import choose_backend
+from s2cd.networks.agreement import Agreement
 from s2cd.networks.checkpoint import read_spec, sha256_of
-from s2cd.networks.detector import NOTHING_VALID
+from s2cd.networks.classical.irmad import FrozenIrMad, IrMad
+from s2cd.networks.detector import NOTHING_VALID, Frozen
 from s2cd.networks.familiar import strange_bands
 from s2cd.networks.inputs import Statistics, network_input, statistics_of
 from s2cd.networks.runtime import (
@@ -22,7 +23,8 @@ from s2cd.networks.runtime import (
     choose_device,
     probabilities,
 )
-from s2cd.networks.scaling import Scaling
+from s2cd.networks.scaling import UNSCALED, Scaling
+from s2cd.networks.selection import choose_backend
 from s2cd.networks.spec import Spec
 from s2cd.scenes.pair import Pair
 
@@ -57,6 +59,26 @@ class FrozenNetwork:
         """What was learned, fit for JSON."""
         learned = None if self.statistics is None else asdict(self.statistics)
         return {"statistics": learned, "backend": self.backend}
+
+
+@dataclass(frozen=True)
+class Together:
+    """A network and its partner, both of which have learned from the pair."""
+
+    network: FrozenNetwork
+    partner: FrozenIrMad
+    agreement: Agreement
+
+    def predict(
+        self, before: NDArray[np.float32], after: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Probabilities (n, height, width) of windows (n, band, height, width)."""
+        own = self.network.predict(before, after)
+        return self.agreement.probabilities(own, self.partner.predict(before, after))
+
+    def numbers(self) -> dict[str, Any]:
+        """What was learned, fit for JSON."""
+        return {**self.network.numbers(), "partner": self.partner.numbers()}
 
 
 @dataclass(frozen=True)
@@ -110,10 +132,11 @@ class Network:
         """The network was trained on its dates as they are, or is normalised by its spec."""
         return "none"
 
-    def fit(self, pair: Pair) -> FrozenNetwork:
+    def fit(self, pair: Pair) -> Frozen:
         """Learn the statistics of each date and band, where the network is normalised by them.
 
-        What backend ``auto`` is, is learned here too: it must agree with torch on this pair.
+        Its partner learns from the pair as well, where it has one. What backend ``auto`` is, is
+        learned here too: it must agree with torch on this pair.
 
         Raises:
             S2cdError: where no pixel is valid in both dates, or the weights cannot be loaded.
@@ -125,17 +148,26 @@ class Network:
                 raise S2cdError(NOTHING_VALID)
             self._warn_of(statistics)
         frozen = self._frozen(statistics, "torch" if self.backend == "auto" else self.backend)
-        if self.backend != "auto":
-            return frozen
-        return replace(frozen, backend=choose_backend(frozen, pair, self.window, self.threshold))
+        heard = partial(self._heard, IrMad().fit(pair) if self.spec.partner else None)
+        if self.backend == "auto":
+            frozen = replace(frozen, backend=choose_backend(frozen, heard, pair, self))
+        return heard(frozen)
 
-    def restore(self, numbers: dict[str, Any]) -> FrozenNetwork:
+    def restore(self, numbers: dict[str, Any]) -> Frozen:
         """The frozen network that gave these numbers."""
-        learned, backend = numbers["statistics"], numbers["backend"]
-        if learned is None:
-            return self._frozen(None, backend)
-        mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
-        return self._frozen(Statistics(mean, std), backend)
+        learned, statistics = numbers["statistics"], None
+        if learned is not None:
+            mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
+            statistics = Statistics(mean, std)
+        partner = IrMad().restore(numbers["partner"]) if self.spec.partner else None
+        return self._heard(partner, self._frozen(statistics, numbers["backend"]))
+
+    def _heard(self, partner: FrozenIrMad | None, own: FrozenNetwork) -> Frozen:
+        """Alone, or with its partner, which then is given what is not scaled yet."""
+        agreement = self.spec.agreement
+        if partner is None or agreement is None:
+            return own
+        return Together(replace(own, scaling=UNSCALED), partner, agreement)
 
     def _frozen(self, statistics: Statistics | None, backend: str) -> FrozenNetwork:
         facts = (str(self.path), self.sha256, self.device, self.precision)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from s2cd.errors import S2cdError
+from s2cd.networks.agreement import MOST_WEIGHT, PARTNERS, Agreement
 from s2cd.networks.scaling import Scaling
 from s2cd.scenes.bands import BANDS
 
@@ -57,6 +58,8 @@ class Spec:
         detail: Whether ``siamese`` also has a skip at full resolution.
         temperature: Of its `Scaling`; what `probabilities` are made with.
         bias: Of the same.
+        partner: A detector that it is heard together with, of `agreement.PARTNERS`.
+        weight: Of that one, see `Agreement`.
         ranges: What it was trained on looked like, see `familiar.ranges_of`; empty: not known.
         licence: What its weights are for, in words; empty: anything.
     """
@@ -77,6 +80,8 @@ class Spec:
     detail: bool = False
     temperature: float = 1.0
     bias: float = 0.0
+    partner: str = ""
+    weight: float = 0.0
     ranges: tuple[tuple[float, ...], ...] = ()
     licence: str = ""
 
@@ -84,6 +89,11 @@ class Spec:
     def scaling(self) -> Scaling:
         """What turns its log odds into probabilities."""
         return Scaling(self.temperature, self.bias)
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How it is heard together with its partner; None where it has none."""
+        return Agreement(self.scaling, self.weight) if self.partner else None
 
     @property
     def outputs(self) -> int:
@@ -115,8 +125,11 @@ class Spec:
             raise S2cdError(f"A network of {self.classes} classes makes no sense. Name 1 to 100")
         if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
             raise S2cdError("A network's threshold is not within 0..1. Train it anew")
-        if not self.scaling.makes_sense:
-            raise S2cdError("A network's temperature or bias makes no sense. Calibrate it anew")
+        fits = 0 <= self.weight <= MOST_WEIGHT and (self.classes == 1 or not self.partner)
+        if not (self.scaling.makes_sense and fits):
+            raise S2cdError(
+                "A network's temperature, bias or weight makes no sense. Calibrate it anew"
+            )
         self._check_ranges()
 
     def _check_sizes(self) -> None:
@@ -169,6 +182,7 @@ _KNOWN = {
     "architecture": ARCHITECTURES,
     "fusion": FUSIONS,
     "normalization": NORMALIZATIONS,
+    "partner": PARTNERS,
 }
 _TYPES: dict[str, Any] = {
     "bands": list,
@@ -182,9 +196,13 @@ _TYPES: dict[str, Any] = {
     "detail": bool,
     "temperature": (int, float),
     "bias": (int, float),
+    "weight": (int, float),
     "ranges": list,
 }
-_LATER = {"classes", "depth", "detail", "temperature", "bias", "ranges", "licence"}
+_LATER = {
+    *("classes", "depth", "detail", "temperature", "bias", "ranges", "licence"),
+    *("partner", "weight"),
+}
 """Fields that older checkpoints lack: they mean what is usual."""
 
 

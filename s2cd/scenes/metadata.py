@@ -18,8 +18,8 @@ from s2cd.scenes.bands import BANDS
 MOST_XML = 32 << 20
 """Bytes of XML that are read: the tile's metadata of a full tile takes about 1 MB."""
 _DEEPEST = 100
-_MOST_ELEMENTS = 200_000
-"""With their attributes: a full tile's metadata has some 5000, a mask of many clouds 40 000."""
+_MOST_ELEMENTS = 300_000
+"""With their attributes: a mask of 10 000 clouds has 110 000."""
 _LARGEST = 20_000
 """Pixels at a side; a tile has 10980."""
 _NAME = re.compile(
@@ -147,37 +147,41 @@ def parse_xml(content: bytes, said: str) -> Element:
         S2cdError: where it is no XML, declares a document type or entities, nests too deep, or has
             more elements than any.
     """
-    builder, depth, count = TreeBuilder(), 0, 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, count
-        depth, count = depth + 1, count + 1 + len(attributes)
-        if depth > _DEEPEST or count > _MOST_ELEMENTS:
-            what = "nests its elements too deep" if depth > _DEEPEST else "has too many elements"
-            raise S2cdError(f"{said} {what}. Fetch it again")
-        builder.start(name, attributes)
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(name)
-
-    def refuse(*_: object) -> NoReturn:
-        raise S2cdError(
-            f"{said} declares a document type or an entity, as no product does. "
-            "Fetch the product from where you trust it"
-        )
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    tree, parser = _Tree(said), expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = tree.start, tree.end
+    parser.CharacterDataHandler = tree.builder.data
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = tree.refuse
     try:
         parser.Parse(content, True)
-        root = builder.close()
+        return tree.builder.close()
     except (expat.ExpatError, ValueError, LookupError) as e:
         raise S2cdError(f"{said} is no whole XML: {one_line(e)}. Fetch it again") from e
-    return root
+
+
+class _Tree:
+    """Elements as they come, no deeper and no more than any product has."""
+
+    def __init__(self, said: str) -> None:
+        self.builder, self._said = TreeBuilder(), said
+        self._depth = self._count = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth, self._count = self._depth + 1, self._count + 1 + len(attributes)
+        if self._depth > _DEEPEST:
+            raise S2cdError(f"{self._said} nests its elements too deep. Fetch it again")
+        if self._count > _MOST_ELEMENTS:
+            raise S2cdError(f"{self._said} has too many elements. Fetch it again")
+        self.builder.start(name, attributes)
+
+    def end(self, name: str) -> None:
+        self._depth -= 1
+        self.builder.end(name)
+
+    def refuse(self, *_: object) -> NoReturn:
+        raise S2cdError(
+            f"{self._said} declares a document type or an entity, as no product does. "
+            "Fetch the product from where you trust it"
+        )
 
 
 def _check_kind(root: Element, said: str) -> None:

@@ -41,7 +41,7 @@ def cached(
         S2cdError: of ``fetch``.
     """
     with suppress(OSError, S2cdError):
-        return parse(_path(url).read_bytes())
+        return parse(_whole(_path(url).read_bytes()))
 
     def checked(content: bytes) -> bytes:
         parse(content)
@@ -52,9 +52,23 @@ def cached(
         path = _path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_bytes(content)
+        draft.write_bytes(hashlib.sha256(content).digest() + content)
         os.replace(draft, path)
     return parse(content)
+
+
+def forget(url: str) -> None:
+    """Ask for it the next time: what it says led to nothing."""
+    with suppress(OSError):
+        _path(url).unlink()
+
+
+def _whole(kept: bytes) -> bytes:
+    """What is kept behind its own digest."""
+    digest, content = kept[:32], kept[32:]
+    if hashlib.sha256(content).digest() != digest:
+        raise S2cdError("The cache was changed. Remove it")
+    return content
 
 
 def _path(url: str) -> Path:

@@ -52,7 +52,7 @@ def scenes_of(found: Iterable[Found], aoi: Aoi) -> list[Scene]:
     what is covered. Products that miss the area are left out.
     """
     by_datatake: dict[tuple[str, int, date], list[Found]] = {}
-    for one in _newest(found):
+    for one in _newest(found, aoi):
         by_datatake.setdefault((one.datatake, one.orbit, one.day), []).append(one)
     scenes = [_scene(tiles, aoi) for tiles in by_datatake.values()]
     return sorted((scene for scene in scenes if scene is not None), key=badness)
@@ -177,12 +177,20 @@ def none_found(search: Search, source: str) -> S2cdError:
     )
 
 
-def _newest(found: Iterable[Found]) -> list[Found]:
-    """Of each datatake and tile the product of the highest baseline, made last."""
+def _newest(found: Iterable[Found], aoi: Aoi) -> list[Found]:
+    """Of each datatake and tile the product of the highest baseline that covers most, made last.
+
+    One tile of one datatake may come in two datastrips, each of which has a part of it.
+    """
     best: dict[tuple[str, str], Found] = {}
+
+    def rank(one: Found) -> tuple[str, float, str]:
+        covered = one.footprint.intersection(aoi.outline).area / aoi.outline.area
+        return one.baseline, round(covered, 4), one.made
+
     for one in found:
         key = (one.datatake, one.tile)
-        if key not in best or (one.baseline, one.made) > (best[key].baseline, best[key].made):
+        if key not in best or rank(one) > rank(best[key]):
             best[key] = one
     return list(best.values())
 

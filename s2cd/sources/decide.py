@@ -15,11 +15,11 @@ from s2cd.sources.choice import (
     on_one_grid,
     scenes_of,
 )
-from s2cd.sources.fetch import Request
+from s2cd.sources.plan import Request
 from s2cd.sources.source import Scene, Search, Source
 
 _LOOKED_AT = 8
-"""Scenes of each search whose own cloud masks are read: the clearest by their metadata."""
+"""Scenes of a search of months whose own cloud masks are read: the clearest by their metadata."""
 Span = tuple[date, date]
 
 
@@ -40,18 +40,28 @@ def choose(source: Source, request: Request) -> Pair:
     sides = []
     for day in request.dates:
         span = around(day, request.window_days)
-        sides.append(_scenes(source, aoi, (span,)))
+        sides.append(_scenes(source, aoi, (span,), None))
         if not sides[-1]:
             raise none_found(Search(aoi, (span,)), source.name)
     return on_one_grid(choose_around(sides[0], sides[1], request.dates), aoi)
 
 
-def looked_at(scenes: Sequence[Scene], source: Source, aoi: Aoi) -> list[Scene]:
+def looked_at(
+    scenes: Sequence[Scene], source: Source, aoi: Aoi, most: int | None = _LOOKED_AT
+) -> list[Scene]:
     """Scenes, the clearest first, by the cloud over the area where the products say it.
 
-    The percentage in a product's metadata is of all its 110 x 110 km.
+    The percentage in a product's metadata is of all its 110 x 110 km: where a product is half
+    cloud, the area may be clear.
+
+    Args:
+        scenes: The clearest by their metadata first.
+        source: Reads the masks.
+        aoi: The area.
+        most: Of how many scenes the masks are read; None for all.
     """
-    first, rest = scenes[:_LOOKED_AT], scenes[_LOOKED_AT:]
+    first = scenes[:most]
+    rest = scenes[len(first) :]
     parts = [(one, one.footprint.intersection(aoi.outline)) for s in first for one in s.products]
     known = dict(zip((one.name for one, _ in parts), source.clouds_over(parts), strict=True))
     areas = {one.name: part.area for one, part in parts}
@@ -59,8 +69,10 @@ def looked_at(scenes: Sequence[Scene], source: Source, aoi: Aoi) -> list[Scene]:
     return sorted([*closer, *rest], key=badness)
 
 
-def _scenes(source: Source, aoi: Aoi, spans: tuple[Span, ...]) -> list[Scene]:
-    return looked_at(scenes_of(source.find(Search(aoi, spans)), aoi), source, aoi)
+def _scenes(
+    source: Source, aoi: Aoi, spans: tuple[Span, ...], most: int | None = _LOOKED_AT
+) -> list[Scene]:
+    return looked_at(scenes_of(source.find(Search(aoi, spans)), aoi), source, aoi, most)
 
 
 def _with_cloud(scene: Scene, known: dict[str, float | None], areas: dict[str, float]) -> Scene:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -43,14 +44,14 @@ class Google:
         listed = side_by_side(self.client, [partial(self._candidates, tile) for tile in tiles])
         tasks = [
             partial(self._facts, group)
-            for groups in listed
-            for group in groups
+            for candidates in listed
+            for group in candidates
             if search.holds(group[0][1].sensed.date())
         ]
         level = logging.INFO if len(tasks) > _MANY else logging.DEBUG
         logger.log(level, "reading what %d products of %s say", len(tasks), ", ".join(tiles))
-        found = side_by_side(self.client, tasks)
-        return [one for one in found if one is not None and search.keeps(one)]
+        groups = side_by_side(self.client, tasks)
+        return [one for group in groups for one in group if search.keeps(one)]
 
     def clouds_over(self, parts: Sequence[tuple[Found, Any]]) -> list[float | None]:
         """Percent of cloud over a part of each product, by the mask that it holds."""
@@ -82,20 +83,25 @@ class Google:
             group.sort(key=lambda one: (one[1].baseline, one[1].made), reverse=True)
         return list(groups.values())
 
-    def _facts(self, group: Sequence[tuple[str, Named]]) -> Found | None:
-        """The product of the highest baseline whose metadata is there; None where none has any."""
-        for key, name in group:
-            url = self._url(f"{key}{PRODUCT_XML}")
-            read = partial(
-                found_in, said=said_url(url), source=self.name, place=key, tile=name.tile
-            )
-            fetch = partial(self.client.read, Call(url), "xml", _MOST_METADATA)
-            try:
-                return cached(url, fetch, read)
-            except NotThereError:
-                logger.debug("google: %s has no %s", key, PRODUCT_XML)
-            except SpoiledError as e:
-                logger.warning("%s is left out: %s", key, e)
+    def _facts(self, group: Sequence[tuple[str, Named]]) -> list[Found]:
+        """The products of the highest baseline whose metadata is there: one for each datastrip."""
+        for _, same in groupby(group, key=lambda one: one[1].baseline):
+            facts = [self._fact(key, name) for key, name in same]
+            if found := [one for one in facts if one is not None]:
+                return found
+        return []
+
+    def _fact(self, key: str, name: Named) -> Found | None:
+        """A product by its metadata; None where there is none."""
+        url = self._url(f"{key}{PRODUCT_XML}")
+        read = partial(found_in, said=said_url(url), source=self.name, place=key, tile=name.tile)
+        fetch = partial(self.client.read, Call(url), "xml", _MOST_METADATA)
+        try:
+            return cached(url, fetch, read)
+        except NotThereError:
+            logger.debug("google: %s has no %s", key, PRODUCT_XML)
+        except SpoiledError as e:
+            logger.warning("%s is left out: %s", key, e)
         return None
 
     def _cloud(self, found: Found, part: Any) -> float | None:

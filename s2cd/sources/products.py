@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from s2cd.errors import NotThereError, S2cdError, SourceError, SpoiledError
+from s2cd.errors import NotThereError, SourceError, SpoiledError
 from s2cd.scenes.bands import BANDS, band_of_file
-from s2cd.scenes.metadata import MOST_XML, read_tile_xml
+from s2cd.scenes.metadata import MOST_XML, read_product_xml, read_tile_xml
 from s2cd.sources.cache import cached
 from s2cd.sources.http import Call, Client, RemoteFile, download_all, is_whole, said_url
 from s2cd.sources.http.files import side_by_side
@@ -28,6 +28,8 @@ MANIFEST, PRODUCT_XML, TILE_XML = "manifest.safe", "MTD_MSIL1C.xml", "MTD_TL.xml
 _TILE_XML = re.compile(r"GRANULE/[^/]+/MTD_TL\.xml")
 _BAND = re.compile(r"GRANULE/[^/]+/IMG_DATA/[^/]+\.jp2")
 _MOST_MANIFEST = 4 << 20
+_MOST = {"jp2": 1 << 30, "xml": MOST_XML}
+"""Bytes by kind: a band of a full tile has up to 150 MB."""
 
 
 @dataclass(frozen=True)
@@ -171,16 +173,17 @@ def _begin(
 ) -> tuple[list[RemoteFile], list[RemoteFile]]:
     """Bring a product's metadata; the files of its bands are still to be had."""
     root, needed = folder_of(found, order), needed_of(entries, order.needed, found.name)
-    head = _remote(root, MANIFEST, entries, None, partial(_check_manifest, said=found.name))
+    head = _remote(root, MANIFEST, entries, None, _checker(read_manifest, MANIFEST, found))
     _have(client, head, told)
     sums = read_manifest(head.path.read_bytes(), f"{MANIFEST} of {found.name}")
     heads = [head]
     for name in (name for name, band in needed.items() if not band and name != MANIFEST):
-        heads.append(_remote(root, name, entries, sums, None))
+        read = read_tile_xml if name != PRODUCT_XML else partial(read_product_xml, folder=root.name)
+        heads.append(_remote(root, name, entries, sums, _checker(read, name, found)))
         _have(client, heads[-1], told)
     (tile_xml,) = (file.path for file in heads if file.path.name == TILE_XML)
     content = tile_xml.read_bytes()
-    grids = read_tile_xml(content[:MOST_XML], f"{TILE_XML} of {found.name}").grids
+    grids = read_tile_xml(content, f"{TILE_XML} of {found.name}").grids
     files = []
     for name, band in ((name, band) for name, band in needed.items() if band):
         grid = grids[BANDS[band].resolution]
@@ -214,13 +217,24 @@ def _remote(
             )
         size = size if noted is None else noted
     kind = "jp2" if name.endswith(".jp2") else "xml"
-    return RemoteFile(entry.url, root / name, size, checksum, kind, check)
+    most = _MOST_MANIFEST if name == MANIFEST else _MOST[kind]
+    if size is not None and size > most:
+        raise SourceError(
+            f"{said_url(entry.url)} has {size} bytes, as no file of its kind has. "
+            "Give other --dates, or another --source"
+        )
+    return RemoteFile(entry.url, root / name, size, checksum, kind, check, most=most)
 
 
-def _check_manifest(path: Path, said: str) -> None:
-    if path.stat().st_size > _MOST_MANIFEST:
-        raise S2cdError(f"{MANIFEST} of {said} is larger than any is")
-    read_manifest(path.read_bytes(), f"{MANIFEST} of {said}")
+def _checker(
+    read: Callable[[bytes, str], object], name: str, found: Found
+) -> Callable[[Path], None]:
+    """A check of a file: it can be read as what it is."""
+
+    def check(path: Path) -> None:
+        read(path.read_bytes(), f"{name} of {found.name}")
+
+    return check
 
 
 def _check_raster(path: Path, grid: Any) -> None:

@@ -49,4 +49,5 @@ def open_source(name: str) -> Source:
 def has_credentials(name: str) -> bool:
     """Whether the environment holds what a source needs; nothing is shown of it."""
     groups = _KINDS[name].credentials
-    return not groups or any(all(os.environ.get(word) for word in group) for group in groups)
+    given = {word for group in groups for word in group if os.environ.get(word, "").strip()}
+    return not groups or any(given.issuperset(group) for group in groups)

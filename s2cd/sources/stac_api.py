@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -46,14 +47,14 @@ class StacApi(Cdse):
         found = {one.name: one for one in map(self._found, items) if one is not None}
         return [one for one in found.values() if search.keeps(one)]
 
-    def _items(self, span: tuple[Any, Any], box: tuple[float, ...]) -> list[dict[str, Any]]:
-        """All items of some days that meet a box."""
+    def _items(self, span: tuple[date, date], box: tuple[float, ...]) -> list[dict[str, Any]]:
+        """All items of some days, and of the next (begun before midnight), that meet a box."""
         asked = ItemSearch(
             url=f"{self._root}/search",
             stac_io=_Io(self._client),
             collections=[_COLLECTION],
             bbox=box,
-            datetime=f"{span[0]}/{span[1]}",
+            datetime=f"{span[0]}/{span[1] + timedelta(1)}",
             limit=_PAGE,
         )
         return list(asked.items_as_dicts())

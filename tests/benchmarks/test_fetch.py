@@ -76,7 +76,7 @@ def downloading(url: str, folder: Path, out: Path) -> list[object]:
         os.environ |= {{"S2CD_GOOGLE_URL": {url!r}, "XDG_CACHE_HOME": {str(folder / "cache")!r}}}
         from s2cd.scenes.aoi import open_aoi
         from s2cd.sources.decide import choose
-        from s2cd.sources.fetch import Request
+        from s2cd.sources.plan import Request
         from s2cd.sources.google import Google
         from s2cd.sources.source import Order
         order = Order(open_aoi({AOI!r}), Path({str(out)!r}))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from s2cd.sources.cache import cached
+from s2cd.errors import SpoiledError
+from s2cd.sources.cache import cached, forget
 from s2cd.sources.cdse.catalogue import Catalogue
 from s2cd.sources.cdse.stores import Store, no_credentials, store_by_environment
 from s2cd.sources.endpoints import endpoint
@@ -70,7 +71,12 @@ class Cdse:
         products = [found for scene in scenes for found in scene.products]
         tasks = [partial(self._entries, store, found) for found in products]
         entries = side_by_side(store.client, tasks)
-        return bring(store.client, list(zip(products, entries, strict=True)), order, told)
+        try:
+            return bring(store.client, list(zip(products, entries, strict=True)), order, told)
+        except SpoiledError:  # it may be the manifest that is wrong
+            for files in entries:
+                forget(files[MANIFEST].url)
+            raise
 
     def open(self, scene: Scene, order: Order) -> Opened:
         """The scene that `download` left."""

@@ -8,13 +8,17 @@ from urllib.parse import quote
 from s2cd.errors import S2cdError, SourceError
 from s2cd.sources.cdse.signing import Keys, Signed
 from s2cd.sources.endpoints import endpoint
-from s2cd.sources.http import Client, Policy, Token
+from s2cd.sources.http import Client, Policy, Token, origin_of
 from s2cd.sources.source import Found
 
 _USER = ("CDSE_USERNAME", "CDSE_PASSWORD")
 _CLIENT = ("SH_CLIENT_ID", "SH_CLIENT_SECRET")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _S3_URL = "S2CD_CDSE_S3_URL"
+_HOSTS = tuple(
+    f"https://{name}.dataspace.copernicus.eu" for name in ("download", "catalogue", "zipper")
+)
+"""Of CDSE's own, which send to each other, and take the same tokens."""
 
 
 class Store(Protocol):
@@ -99,8 +103,9 @@ def no_credentials() -> S2cdError:
 
 def _nodes(grant: dict[str, str], said: str, policy: Policy | None) -> Nodes:
     root, url = endpoint("S2CD_CDSE_DOWNLOAD_URL"), endpoint("S2CD_CDSE_TOKEN_URL")
-    token = Token(Client([url], policy), url, grant, [root], said)
-    return Nodes(Client([root], policy, token), root)
+    roots = _HOSTS if origin_of(root) in map(origin_of, _HOSTS) else (root,)
+    token = Token(Client([url], policy), url, grant, roots, said)
+    return Nodes(Client(roots, policy, token), root)
 
 
 def _given(words: tuple[str, str]) -> tuple[str, str] | None:

@@ -17,6 +17,8 @@ CHUNK = 1 << 18
 _TELLING = 16
 """Characters of a secret that are too many to be shown."""
 _MINUTE = 60.0
+_MOMENT = 5.0
+"""Seconds that an error's own words may take."""
 
 
 def chunks(
@@ -60,14 +62,25 @@ def excerpt(response: urllib3.BaseHTTPResponse, hidden: Iterable[str] = ()) -> s
     kind = response.headers.get("Content-Type", "")
     if not any(word in kind for word in ("json", "text/plain", "xml")):
         return ""
-    try:
-        content = response.read(600, decode_content=True)
-    except (HTTPError, OSError, ValueError):
-        return ""
-    text = _blanked(content.decode("utf-8", "replace"), list(hidden))
+    text = _blanked(_begin_of(response).decode("utf-8", "replace"), list(hidden))
     text = "".join(c if c.isprintable() else " " for c in text)
     text = " ".join(text.split())
     return f": {text[:200]}" if text else ""
+
+
+def _begin_of(response: urllib3.BaseHTTPResponse) -> bytes:
+    """What comes of a body in a moment, at most 600 bytes; nothing of an encoded one."""
+    content, until = b"", time.monotonic() + _MOMENT
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        return b""
+    try:
+        while len(content) < 600 and time.monotonic() < until:
+            if not (piece := response.read1(600 - len(content))):
+                break
+            content += piece
+    except (HTTPError, ssl.SSLError, OSError, ValueError, AttributeError):
+        return b""
+    return content
 
 
 def _blanked(text: str, hidden: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ from s2cd.sources.http.wait import Effort, Fault, Policy, retry_after, short
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _REDIRECTS = (301, 302, 303, 307, 308)
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_AGAIN = (408, 425, 429, 500, 502, 503, 504, 507, *range(520, 525))
+"""The last are those of proxies that do not reach the server, or not in time."""
 _MOST_HOPS = 6
 
 

@@ -1,13 +1,20 @@
 """Connections: one pool an origin, through the proxy of the environment where there is one."""
 
 import os
+import socket
 import ssl
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
+from threading import Event, Timer
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     NameResolutionError,
@@ -20,6 +27,9 @@ from urllib3.exceptions import (
 from s2cd.errors import SourceError
 from s2cd.sources.http.trust import is_loopback
 from s2cd.sources.http.wait import Fault, Policy
+
+_HEAD = 2.0
+"""Time that an answer's status and headers may take, times that of a single byte of them."""
 
 
 def pool_for(url: str, policy: Policy) -> urllib3.PoolManager:
@@ -59,16 +69,18 @@ def words(error: BaseException) -> str:
 @lru_cache(maxsize=8)
 def _pool(proxy: str | None, connections: int, _process: int) -> urllib3.PoolManager:
     if proxy is None:
-        return urllib3.PoolManager(num_pools=8, maxsize=connections, ssl_context=_tls())
+        pool = urllib3.PoolManager(num_pools=8, maxsize=connections, ssl_context=_tls())
+        return _with_heads_in_time(pool)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     address = f"{parts.scheme}://{parts.hostname}:{parts.port or 3128}"
     who = None
     if parts.username:
         user, password = unquote(parts.username), unquote(parts.password or "")
         who = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}")
-    return urllib3.ProxyManager(
+    pool = urllib3.ProxyManager(
         address, 8, proxy_headers=who, maxsize=connections, ssl_context=_tls()
     )
+    return _with_heads_in_time(pool)
 
 
 def _tls() -> ssl.SSLContext:
@@ -83,3 +95,59 @@ def _tls() -> ssl.SSLContext:
 
         context.load_verify_locations(certifi.where())
     return context
+
+
+def _with_heads_in_time(pool: urllib3.PoolManager) -> urllib3.PoolManager:
+    pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+    return pool
+
+
+class _Plain(HTTPConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        return _in_time(self, super().getresponse)
+
+
+class _Tls(HTTPSConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        return _in_time(self, super().getresponse)
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _Tls
+
+
+def _in_time(
+    connection: HTTPConnection, receive: Callable[[], urllib3.HTTPResponse]
+) -> urllib3.HTTPResponse:
+    """The answer's head: a timeout counts between two bytes, and headers may be dripped for hours.
+
+    Raises:
+        TimeoutError: where it does not come.
+    """
+    over = Event()
+
+    def end() -> None:
+        over.set()
+        with suppress(OSError, AttributeError):  # it has ended by itself
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(_HEAD * float(connection.timeout or 0), end)
+    timer.daemon = True
+    timer.start()
+    answer = None
+    try:
+        answer = receive()
+    except (HTTPException, OSError):
+        if not over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if answer is not None and not over.is_set():
+        return answer
+    if answer is not None:  # of half a head
+        answer.close()
+    raise TimeoutError("the head of the answer trickles")

@@ -6,6 +6,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from s2cd.errors import S2cdError
 from s2cd.sources.http.client import Client
 from s2cd.sources.http.part import RemoteFile, digest_of, download
 
@@ -14,15 +15,17 @@ _BESIDE = 2
 
 
 def is_whole(file: RemoteFile) -> bool:
-    """Whether a file is there, with the size and the checksum that it shall have."""
+    """Whether a file is there with its size and checksum; without one its own check counts."""
     try:
         size = file.path.stat().st_size
         if file.size is not None and size != file.size:
             return False
-        return file.checksum is None or (
-            digest_of(file.path, file.checksum[0]) == file.checksum[1].lower()
-        )
-    except OSError:
+        if file.checksum is not None:
+            return digest_of(file.path, file.checksum[0]) == file.checksum[1].lower()
+        if file.check is not None:
+            file.check(file.path)
+        return True
+    except (OSError, S2cdError):
         return False
 
 

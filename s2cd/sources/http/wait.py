@@ -1,8 +1,8 @@
 """How long to wait, how often to ask again, and when to give up."""
 
 import logging
-import math
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,14 +136,14 @@ def retry_after(headers: Mapping[str, str], unit: float) -> float | None:
     text = headers.get("Retry-After", "").strip()
     if not text:
         return None
-    try:
+    if re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", text):
         seconds = float(text) * unit
-    except ValueError:
+    else:
         moment, now = _date(text), _date(headers.get("Date", "")) or datetime.now(UTC)
         if moment is None:
             return None
         seconds = (moment - now).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return max(0.0, seconds)
 
 
 def _date(text: str) -> datetime | None:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,10 @@ class ProcessApi:
         watch = CloudWatch(stack, by_band(layers[1:]), sun_at(_taken(scene)[0], middle.y, middle.x))
         return Opened(watch.stack, qa, watch.flags)
 
-    def _features(self, span: tuple[Any, Any], box: Box) -> list[dict[str, Any]]:
-        return search(self._client, self._root, box, (str(span[0]), str(span[1])))
+    def _features(self, span: tuple[date, date], box: Box) -> list[dict[str, Any]]:
+        """What was taken on some days, and on the next: a datatake may begin before midnight."""
+        last = span[1] + timedelta(1)
+        return search(self._client, self._root, box, (str(span[0]), str(last)))
 
     def _found(self, feature: dict[str, Any]) -> Found | None:
         """A product of the catalogue; None for what is none, or not described."""
