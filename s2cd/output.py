@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -107,9 +108,10 @@ def one_line(error: BaseException) -> str:
 
 def sweep(path: Path) -> None:
     """Remove what a killed process of this machine left of an earlier try at ``path``."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        pid = left.name.split(".")[-2]
-        if not pid.isdigit() or _alive(int(pid)):
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,9}})\.partial(\..*)?")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
+        made = name.fullmatch(left.name)  # itself, or what GDAL keeps beside it
+        if made is None or _alive(int(made[1])):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

@@ -288,6 +288,19 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bytes(make_place)
         }  # fmt: skip
 
 
+def test_what_a_killed_process_left_of_its_results_goes_when_they_are_written(place):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in ("c.tif", "p.tif"):
+        for end in ("", ".tif", ".ovr.tmp"):
+            (place.folder / f".{name}.{gone.pid}.partial{end}").write_bytes(b"half")
+    mine = place.folder / f".c.tif.{os.getppid()}.partial"
+    mine.write_bytes(b"at work")
+    results = place.folder / "c.tif", place.folder / "p.tif"
+    detect_files(Request(place.before, place.after, *results, model="cva"))
+    assert [path for path in place.folder.iterdir() if ".partial" in path.name] == [mine]
+
+
 def test_ctrl_c_ends_with_130_and_the_same_command_continues(make_place):
     place = make_place((900, 900))
     child = start(place)

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import BLOCK, NOT_OBSERVED, STEPS, Block, blocks
 from s2cd.errors import S2cdError
-from s2cd.output import completed, publish, write_errors
+from s2cd.output import completed, publish, sweep, write_errors
 from s2cd.scenes.header import grid_of
 from s2cd.scenes.raster import gdal, reading
 
@@ -136,6 +136,8 @@ def write_layers(
     The last one is named last: where it is there, so are the others.
     """
     temporaries = [r.path.with_name(f".{r.path.name}.{os.getpid()}.partial") for r in rasters]
+    for raster in rasters:
+        sweep(raster.path)
     with write_errors(rasters[-1].path):
         try:
             with ExitStack() as stack:
