@@ -99,7 +99,7 @@ def batch(
     from s2cd.detection.batch.extras import Extra
     from s2cd.detection.batch.run import Batch, run_batch
     from s2cd.detection.detect import Request
-    from s2cd.detection.prepare import Preparation
+    from s2cd.detection.prepare import asked
     from s2cd.detection.schedule import Workers as Threads
     from s2cd.networks.registry import Compute
 
@@ -111,7 +111,7 @@ def batch(
         model,
         Compute(device, precision, backend),
         threshold,
-        Preparation(registration if align else "none", normalize),
+        asked(align, registration, normalize),
         split(bands),
         block_size,
         overwrite,

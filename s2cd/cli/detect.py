@@ -71,14 +71,11 @@ def detect(
     quiet: Quiet = False,
 ) -> None:
     """Two dates to a change map: 1 = change, 0 = no change, 255 = not observed."""
-    from dataclasses import replace
-
     from s2cd.detection.detect import Request, detect_files
-    from s2cd.detection.prepare import Preparation
+    from s2cd.detection.prepare import asked
     from s2cd.detection.schedule import Workers as Threads
     from s2cd.networks.registry import Compute
 
-    wanted = Preparation(registration, normalize)
     request = Request(
         before,
         after,
@@ -87,7 +84,7 @@ def detect(
         model,
         Compute(device, precision, backend),
         threshold,
-        wanted if align else replace(wanted, registration="none"),
+        asked(align, registration, normalize),
         split(bands),
         block_size,
         overwrite,

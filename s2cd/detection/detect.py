@@ -1,8 +1,6 @@
 """Two stacks to a change map: lazily as an array, or into a file that survives interruption."""
 
-import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from odc.geo.xr import xr_coords
 
 from s2cd.detection.blocks import (
     BLOCK,
-    NOT_OBSERVED,
     Block,
     Lattice,
     blocks,
@@ -25,15 +22,15 @@ from s2cd.detection.blocks import (
     stored_probability,
 )
 from s2cd.detection.changemap import (
-    CHANGED,
     change_raster,
     pixel_areas,
     probability_raster,
     write_layers,
 )
+from s2cd.detection.facts import Clock, Tally, tags_of
 from s2cd.detection.inputs import Input, check_memory, identity, in_memory, open_input
 from s2cd.detection.journal import Journal, Plan, held_journal
-from s2cd.detection.prepare import Preparation, Prepared, prepared
+from s2cd.detection.prepare import Preparation, prepared
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
 from s2cd.networks.detector import Detector, Frozen
@@ -85,25 +82,6 @@ class Request:
         return (self.change,) if self.probability is None else (self.probability, self.change)
 
 
-@dataclass
-class Tally:
-    """What was observed and what changed: pixels, and m2 where the grid has a place."""
-
-    pixels: int = 0
-    observed: int = 0
-    changed: int = 0
-    changed_area: float = 0.0
-
-    def add(self, block: Block, classes: NDArray[np.uint8], areas: Any) -> None:
-        """Count a block of the map."""
-        changed = ((classes >= CHANGED) & (classes != NOT_OBSERVED)).sum(axis=1)
-        self.pixels += classes.size
-        self.observed += int((classes != NOT_OBSERVED).sum())
-        self.changed += int(changed.sum())
-        if areas is not None:
-            self.changed_area += float(changed @ areas[block.ys])
-
-
 def detect(
     before: xr.DataArray,
     after: xr.DataArray,
@@ -144,7 +122,7 @@ def detect(
             rows.append([])
         rows[-1].append(da.from_delayed(task, shape, np.uint8))
     coords: dict[str, Any] = dict(xr_coords(pair.geobox, always_yx=True))
-    tags = _tags(detector, frozen, cut, ready)
+    tags = tags_of(detector, frozen, cut, ready)
     return xr.DataArray(da.block(rows), dims=("y", "x"), coords=coords, attrs=tags)
 
 
@@ -159,7 +137,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
     Raises:
         S2cdError: where an input or a result cannot be used.
     """
-    clock = _Clock()
+    clock = Clock()
     inputs, detector, pair = _opened(request)
     cut = _threshold(request.threshold, detector)
     plan = _plan(request, pair, detector, cut)
@@ -176,17 +154,12 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
         clock.lap("predict")
-        tags = _tags(detector, frozen, cut, ready)
+        tags = tags_of(detector, frozen, cut, ready)
         tally = _translate(journal, request, pair, (cut, tags))
         clock.lap("write")
-    shift = ready.shift
     logger.debug("seconds: %s", ", ".join(f"{k} {v:.1f}" for k, v in clock.seconds.items()))
-    done = {
-        "shift_px": round(shift.length, 3) if shift is not None and shift.is_sure else None,
-        "normalization": ready.method,
-        "seconds": clock.seconds,
-    }
-    return _summary(request, detector, cut, tally, pair) | done
+    said = _summary(request, detector, cut, tally, pair)
+    return said | ready.summary() | {"seconds": clock.seconds}
 
 
 def _opened(request: Request) -> tuple[list[Input], Detector, Pair]:
@@ -309,32 +282,6 @@ def _translate(
     return tally
 
 
-def _tags(detector: Detector, frozen: Frozen, threshold: float, ready: Prepared) -> dict[str, str]:
-    """What a map says of itself: no clock, host or path, so that equal inputs give equal bytes."""
-    from s2cd import __version__
-
-    pair, numbers = ready.pair, frozen.numbers()
-    tags = {
-        "MODEL": detector.name,
-        "MODEL_SHA256": detector.sha256 or "none: it has no weights",
-        "THRESHOLD": f"{threshold:g}",
-        "BANDS": " ".join(pair.bands),
-        "CALIBRATION": "calibrated" if detector.calibrated else "uncalibrated",
-        "CHANGE_CLASSES": str(detector.classes),
-        "FIT": json.dumps(numbers),
-        "S2CD_VERSION": __version__,
-        **ready.tags(),
-    }
-    if "backend" in numbers:
-        tags["BACKEND"] = numbers["backend"]
-    for role, date in (("BEFORE", pair.before), ("AFTER", pair.after)):
-        tags[role] = str(date.attrs.get("source", "an array"))
-        for key in ("SENSING_TIME", "PRODUCT"):
-            if key in date.attrs:
-                tags[f"{role}_{key}"] = str(date.attrs[key])
-    return tags
-
-
 def _summary(
     request: Request,
     detector: Detector,
@@ -352,16 +299,3 @@ def _summary(
         "changed_fraction": tally.changed / max(1, tally.observed),
         "changed_area_m2": None if pair.geobox.crs is None else tally.changed_area,
     }
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = round(now - self._last, 3)
-        self._last = now

@@ -7,7 +7,7 @@ pixels than those it learned from.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from s2cd.errors import S2cdError
@@ -43,6 +43,16 @@ class Preparation:
                 raise S2cdError(f"There is no {said} {word!r}. Name one of {', '.join(known)}")
 
 
+def asked(align: bool, registration: str, normalization: str | None) -> Preparation:
+    """A preparation as commands ask for it: an unknown kind is refused though nothing is aligned.
+
+    Raises:
+        S2cdError: where there is no such registration or normalisation.
+    """
+    wanted = Preparation(registration, normalization)
+    return wanted if align else replace(wanted, registration="none")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A pair with what was found out about it."""
@@ -60,6 +70,12 @@ class Prepared:
         if self.pair.radiometry is not None:
             said["RADIOMETRY"] = json.dumps(self.pair.radiometry.numbers())
         return said
+
+    def summary(self) -> dict[str, Any]:
+        """The same for `s2cd detect --json`."""
+        sure = self.shift is not None and self.shift.is_sure
+        length = round(self.shift.length, 3) if self.shift is not None and sure else None
+        return {"shift_px": length, "normalization": self.method}
 
 
 class Memory(Protocol):

@@ -1,15 +1,13 @@
 """How much a network and its partner count together, learned from maps of unseen places."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import NOT_OBSERVED, STEPS
-from s2cd.errors import S2cdError
+from s2cd.learning.calibrate import fit_logistic
 from s2cd.learning.scenes import Counts
 from s2cd.networks.agreement import MOST_WEIGHT, Agreement, log_odds
-from s2cd.networks.scaling import MOST_BIAS, TEMPERATURES, Scaling
+from s2cd.networks.scaling import Scaling
 
 Joint = NDArray[np.int64]
 """Pixels by truth, stored probability of the network, and stored score of its partner:
@@ -33,26 +31,9 @@ def fit_agreement(joint: Joint) -> Agreement:
     Raises:
         S2cdError: where change or no change is not labelled at all.
     """
-    from scipy.optimize import minimize
-
-    if not joint.sum(axis=(1, 2)).all():
-        raise S2cdError("Calibration needs pixels with change and without. Label more places")
     steps = log_odds((np.arange(_SIDE) / STEPS).astype(np.float32)).astype(np.float64)
-    own, other = (side.ravel() for side in np.meshgrid(steps, steps, indexing="ij"))
-    design = np.stack([own, other, np.ones_like(own)], axis=1)
-    weights = joint.reshape(2, -1) / joint.sum()
-
-    def loss(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        odds = design @ numbers
-        cost = weights[0] @ np.logaddexp(0, odds) + weights[1] @ np.logaddexp(0, -odds)
-        slope = weights.sum(axis=0) / (1 + np.exp(-odds)) - weights[1]
-        return float(cost), slope @ design
-
-    low, high = TEMPERATURES
-    bounds = [(1 / high, 1 / low), (0.0, MOST_WEIGHT), (-MOST_BIAS, MOST_BIAS)]
-    found: Any = minimize(loss, np.array([1.0, 1.0, 0.0]), jac=True, method="L-BFGS-B",
-                          bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-9})  # fmt: skip
-    scale, weight, bias = (float(number) for number in found.x)
+    odds = np.array([side.ravel() for side in np.meshgrid(steps, steps, indexing="ij")])
+    scale, weight, bias = fit_logistic(joint.reshape(2, -1), odds, MOST_WEIGHT)
     return Agreement(Scaling(round(1 / scale, 4), round(bias, 4)), round(weight, 4))
 
 

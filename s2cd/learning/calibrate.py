@@ -17,24 +17,39 @@ def fit_scaling(counts: Counts) -> Scaling:
     Raises:
         S2cdError: where change or no change is not labelled at all.
     """
+    scale, bias = fit_logistic(counts, _log_odds(np.arange(STEPS + 1))[None])
+    return Scaling(round(1 / scale, 4), round(bias, 4))
+
+
+def fit_logistic(counts: Counts, odds: NDArray[np.float64], most: float = 0.0) -> list[float]:
+    """Logistic regression of greatest likelihood on log odds: the weight of each, and a bias.
+
+    Args:
+        counts: Pixels by truth: (2, n).
+        odds: Of one detector, or of two: (1 or 2, n). The first is weighed as `TEMPERATURES` say.
+        most: Greatest weight of the second.
+
+    Raises:
+        S2cdError: where change or no change is not labelled at all.
+    """
     from scipy.optimize import minimize
 
     if not counts.sum(axis=1).all():
         raise S2cdError("Calibration needs pixels with change and without. Label more places")
-    odds, weights = _log_odds(np.arange(STEPS + 1)), counts / counts.sum()
+    design, weights = np.vstack([odds, np.ones(odds.shape[1])]), counts / counts.sum()
 
     def loss(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scaled = odds * numbers[0] + numbers[1]
-        said = 1 / (1 + np.exp(-scaled))
-        cost = weights[0] @ np.logaddexp(0, scaled) + weights[1] @ np.logaddexp(0, -scaled)
-        slope = weights.sum(axis=0) * said - weights[1]
-        return float(cost), np.array([slope @ odds, slope.sum()])
+        joint = numbers @ design
+        cost = weights[0] @ np.logaddexp(0, joint) + weights[1] @ np.logaddexp(0, -joint)
+        slope = weights.sum(axis=0) / (1 + np.exp(-joint)) - weights[1]
+        return float(cost), design @ slope
 
     low, high = TEMPERATURES
-    bounds = [(1 / high, 1 / low), (-MOST_BIAS, MOST_BIAS)]
-    found: Any = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds,
+    bounds = [(1 / high, 1 / low), *[(0.0, most)] * (len(odds) - 1), (-MOST_BIAS, MOST_BIAS)]
+    start = np.array([1.0] * len(odds) + [0.0])
+    found: Any = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds,
                           options={"ftol": 1e-14, "gtol": 1e-9})  # fmt: skip
-    return Scaling(round(1 / float(found.x[0]), 4), round(float(found.x[1]), 4))
+    return [float(number) for number in found.x]
 
 
 def scaled_counts(counts: Counts, scaling: Scaling) -> Counts:

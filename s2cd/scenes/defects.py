@@ -96,9 +96,9 @@ class Defects:
             return np.zeros(shape, np.bool_)
         import shapely
 
-        block = geobox[window]
-        near = shapely.intersects(self._placed(geobox), shapely.box(*block.extent.boundingbox))
-        shapes = [(polygon, 1) for polygon in self._placed(geobox)[near]]
+        block, polygons = geobox[window], self._placed(geobox)
+        near = shapely.intersects(polygons, shapely.box(*block.extent.boundingbox))
+        shapes = [(polygon, 1) for polygon in polygons[near]]
         if not shapes:
             return np.zeros(shape, np.bool_)
         burned = rasterize(shapes, shape, transform=block.affine, all_touched=True, dtype="uint8")

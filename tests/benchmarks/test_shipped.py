@@ -13,10 +13,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import s2cd
-from s2cd.detection.blocks import classify, lattice_of
+from s2cd.detection.blocks import blocks, classify, lattice_of, predict_block
 from s2cd.detection.prepare import Preparation, prepared
 from s2cd.learning.metrics import Confusion, confusion
-from s2cd.learning.scenes import stored_map
 from s2cd.networks.registry import find_detector
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS
 from s2cd.scenes.mask import read_label
@@ -32,8 +31,10 @@ def changed(before, after, label=None):
     """The map of a pair as ``detect`` makes it, as a confusion with a label; without: no change."""
     detector = find_detector(str(OSCD10))
     pair = prepared(make_pair(before, after, detector.bands), detector, Preparation()).pair
-    place = type("Whole", (), {"pair": pair})
-    stored = stored_map(place, detector.fit(pair), lattice_of(detector))
+    stored = np.empty(pair.shape, np.uint8)
+    frozen, lattice = detector.fit(pair), lattice_of(detector)
+    for block in blocks(pair.shape, lattice.block_size()):
+        stored[block.ys, block.xs] = predict_block(pair, frozen, lattice, block)
     found = classify(stored, detector.threshold)
     return confusion(found, np.zeros(pair.shape, np.uint8) if label is None else label)
 
@@ -62,24 +63,33 @@ def test_identical_dates_show_nothing(scenes):
     assert max(shares.values()) <= 0.001
 
 
-def test_clear_dates_of_one_season_show_little(oscd):
+@pytest.fixture(scope="module")
+def slovenia(oscd):
+    """Clear dates of one place, by their day."""
     dates = np.load(oscd.parent / "slovenia-l1c" / "REFERENCE_SCENES.npy")
-    box = GeoBox((101, 100), slovenia(), "EPSG:32633")
+    box = GeoBox((101, 100), Affine(10, 0, 465_181, 0, -10, 5_080_254), "EPSG:32633")
     order = [list(BANDS).index(band) for band in DEFAULT_BANDS]
-    september, august, july = (
-        stack_array(np.moveaxis(dates[i], -1, 0)[order], box, DEFAULT_BANDS) for i in (2, 3, 4)
-    )
-    pairs = {
-        "30 August to 9 September": (august, september),
-        "11 July to 30 August": (july, august),
+    return {
+        day: stack_array(np.moveaxis(dates[number], -1, 0)[order], box, DEFAULT_BANDS)
+        for day, number in (("9 September", 2), ("30 August", 3), ("11 July", 4))
     }
-    shares = {name: share(changed(*pair)) for name, pair in pairs.items()}
-    print(json.dumps({"no change, share marked": shares}))
-    assert shares["30 August to 9 September"] <= 0.003
 
 
-def slovenia():
-    return Affine(10, 0, 465_181, 0, -10, 5_080_254)
+FIELDS = pytest.mark.xfail(
+    reason="0.55 %: two fields turn green (NDVI 0.50 to 0.74), which IR-MAD hears; the network "
+    "alone marks 0.06 %",
+    strict=True,
+)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [("30 August", "9 September"), pytest.param(("11 July", "30 August"), marks=FIELDS)],
+)
+def test_clear_dates_of_one_season_show_little(slovenia, days):
+    found = share(changed(*(slovenia[day] for day in days)))
+    print(json.dumps({f"no change from {' to '.join(days)}, share marked": found}))
+    assert found <= 0.003
 
 
 @pytest.fixture(scope="module")
