@@ -6,7 +6,6 @@ They take turns, so that what else runs on the machine slows all of them alike.
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +31,19 @@ ROUNDS = 8
 
 @pytest.fixture(scope="module")
 def frozen(stacks):
-    """The network that ships, fitted to a pair, by each backend; and a batch of the pair."""
+    """What ships, its partner included, fitted to a pair by each backend; and a batch of the pair."""
     pair_of = stacks(SIZE)
     detector = open_network(OSCD10, "cpu")
     pair = make_pair(open_stack(pair_of.before), open_stack(pair_of.after), DEFAULT_BANDS)
-    plain, size = detector.fit(pair), lattice_of(detector).window
+    size = lattice_of(detector).window
     windows = [pair.window(slice(y, y + size), slice(y, y + size)) for y in (0, 500, 900, 1400)]
     batch = [np.stack([getattr(w, date) for w in windows]) for date in ("before", "after")]
-    ways = {"torch fp32": plain, "openvino fp32": replace(plain, backend="openvino")}
-    if has_native_bf16("cpu"):
-        ways["torch bf16"] = replace(plain, precision="bf16")
-        ways["openvino bf16"] = replace(plain, backend="openvino", precision="bf16")
+    precisions = ("fp32", "bf16") if has_native_bf16("cpu") else ("fp32",)
+    ways = {
+        f"{backend} {precision}": open_network(OSCD10, "cpu", precision, backend).fit(pair)
+        for precision in precisions
+        for backend in ("torch", "openvino")
+    }
     return ways, batch, detector.threshold
 
 
