@@ -31,7 +31,7 @@ ROUNDS = 8
 
 @pytest.fixture(scope="module")
 def frozen(stacks):
-    """What ships, its partner included, fitted to a pair by each backend; and a batch of the pair."""
+    """What ships, its partner included, fitted to a pair by each backend; a batch of the pair."""
     pair_of = stacks(SIZE)
     detector = open_network(OSCD10, "cpu")
     pair = make_pair(open_stack(pair_of.before), open_stack(pair_of.after), DEFAULT_BANDS)
