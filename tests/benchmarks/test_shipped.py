@@ -76,8 +76,7 @@ def slovenia(oscd):
 
 
 FIELDS = pytest.mark.xfail(
-    reason="0.55 %: two fields turn green (NDVI 0.50 to 0.74), which IR-MAD hears; the network "
-    "alone marks 0.06 %",
+    reason="0.55 %: two fields turn green (NDVI 0.50 to 0.74), which IR-MAD hears",
     strict=True,
 )
 
