@@ -26,8 +26,9 @@ STEPS = 200
 BLOCK = 1024
 """Usual height and width of a block, in pixels."""
 _MEMORY = local()
-BATCH = 4
-"""Windows in a batch: more gain nothing on a CPU, where malloc's page faults dominate."""
+_AT_ONCE = 512 * 512
+"""Pixels of a batch. Four times as many take a gigabyte in a network, and are a quarter slower on a
+CPU: what a layer leaves is then no longer in its cache when the next one reads it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Lattice:
     def block_size(self, about: int = BLOCK) -> int:
         """As many cores as ``about`` pixels hold, at least one."""
         return max(1, about // self.core) * self.core
+
+    @property
+    def batch(self) -> int:
+        """How many windows to predict at once."""
+        return max(1, _AT_ONCE // self.window**2)
 
 
 def lattice_of(detector: Detector) -> Lattice:
@@ -88,10 +94,10 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
     corners = [(r * core, c * core) for r in range(rows) for c in range(columns)]
     useful = seen.valid[inner, inner]
     corners = [(y, x) for y, x in corners if useful[y : y + core, x : x + core].any()]
-    for start in range(0, len(corners), BATCH):
-        batch = corners[start : start + BATCH]
+    for start in range(0, len(corners), lattice.batch):
+        batch = corners[start : start + lattice.batch]
         before, after = (
-            _batch(date, batch, lattice.window, which)
+            _batch(date, batch, lattice, which)
             for which, date in enumerate((seen.before, seen.after))
         )
         for (y, x), scores in zip(batch, frozen.predict(before, after), strict=True):
@@ -104,13 +110,14 @@ def predict_block(pair: Pair, frozen: Frozen, lattice: Lattice, block: Block) ->
 
 
 def _batch(
-    date: NDArray[np.float32], corners: list[tuple[int, int]], size: int, which: int
+    date: NDArray[np.float32], corners: list[tuple[int, int]], lattice: Lattice, which: int
 ) -> NDArray[np.float32]:
     """Windows of a date (n, band, size, size), in memory that this thread uses again and again.
 
     Fresh memory would cost as much as the copy: the kernel clears each page of it first.
     """
-    shape = (BATCH, len(date), size, size)
+    size = lattice.window
+    shape = (lattice.batch, len(date), size, size)
     held: dict[Any, NDArray[np.float32]] = _MEMORY.__dict__.setdefault("batches", {})
     if which not in held or held[which].shape != shape:
         held[which] = np.empty(shape, np.float32)
