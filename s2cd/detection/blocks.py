@@ -22,8 +22,9 @@ Stored = NDArray[np.uint8] | NDArray[np.uint16]
 classes the likeliest one, 1..n, in the high byte."""
 STEPS = 200
 """Stored value of a probability of 1: steps of 0.5 %."""
-BLOCK = 1024
-"""Usual height and width of a block, in pixels."""
+BLOCK = 1280
+"""Usual height and width of a block, in pixels. Every tile of the file that it touches with its
+halo is unpacked whole: of 512 pixels, as `stack` writes them, that is a third more at 1024."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
-from s2cd.networks.openvino import has_openvino
+from s2cd.networks.openvino import forget, has_openvino
 from s2cd.networks.runtime import has_native_bf16
 from s2cd.scenes.pair import Pair, Window
 
@@ -97,6 +97,8 @@ def _agrees(way: Way, both: "list[Frozen]", windows: list[Window], threshold: fl
     except S2cdError as e:
         logger.warning("not %s: %s", way, e)
         return False
+    finally:
+        forget()  # the threads that compute the blocks have copies of their own
     said = f"{100 * equal:.2f} % of the pixels of this pair's windows"
     if equal < LEAST_EQUAL:
         logger.warning("not %s: it agrees with torch in fp32 in %s only", way, said)
