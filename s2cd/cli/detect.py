@@ -102,6 +102,8 @@ def detect(
         f"{summary['observed_fraction']:.1%} observed; model {summary['model']}, "
         f"bands {' '.join(summary['bands'])}"
     )
+    stages = ", ".join(f"{name} {took:.1f}" for name, took in summary["seconds"].items())
+    say(f"seconds: {stages}")
 
 
 def _models(context: typer.Context) -> None:
