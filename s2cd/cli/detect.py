@@ -62,7 +62,7 @@ def detect(
     workers: Workers = None,
     scheduler: Scheduler = None,
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     backend: Backend = "auto",
     config: Config = None,
     overwrite: Overwrite = False,
