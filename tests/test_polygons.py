@@ -123,6 +123,45 @@ def test_small_changes_are_left_out_and_small_holes_filled(make_map):
     assert found.table["id"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_hole_in_which_another_change_lies_is_not_filled(make_map, smooth):
+    classes = np.zeros((40, 40), np.uint8)
+    classes[5:35, 5:35] = 1
+    classes[10:20, 10:20] = 0
+    classes[13:17, 13:17] = 1
+    classes[24:28, 24:28] = 0
+    table = find_polygons(Sources(make_map(classes)), Shaping(0, 1e6, smooth)).table
+    outer, inner = table.geometry
+    assert len(outer.interiors) == 1 and outer.intersection(inner).area == 0
+    assert table["area_m2"].sum() == pytest.approx(100 * (900 - 100 + 16), 1e-3)
+    alone = find_polygons(Sources(make_map(classes)), Shaping(2000, 1e6, smooth)).table
+    assert [len(p.interiors) for p in alone.geometry] == [0]  # what is left out is in nobody's way
+
+
+def test_specks_are_counted_alike_whatever_the_blocks(make_map):
+    classes = noise((200, 230), share=0.2)
+    every = find_polygons(Sources(make_map(classes)), EVERY).table
+    small = every[every.area < 400]
+    for size in (16, 64, 4096):
+        found = find_polygons(Sources(make_map(classes), block=size), Shaping(400))
+        assert found.left_out == (len(small), small.area.sum() / 100)
+        assert found.pixels == (classes == 1).sum()
+        assert (found.table.geometry.to_wkb() == every[every.area >= 400].geometry.to_wkb()).all()
+
+
+def test_blocks_are_never_larger_than_memory_allows(make_map, monkeypatch):
+    from s2cd.results.polygons import find
+
+    asked = []
+    monkeypatch.setattr(find, "_LARGEST_BLOCK", 32)
+    kept = find.find_components
+    monkeypatch.setattr(
+        find, "find_components", lambda layers, least: asked.append(layers.size) or kept(layers)
+    )
+    find_polygons(Sources(make_map(noise()), block=100_000))
+    assert asked == [32]
+
+
 def test_smoothing_and_simplifying_keep_what_is_apart_apart(make_map):
     path = make_map(noise(share=0.6, seed=3))
     exact = find_polygons(Sources(path), EVERY).table
