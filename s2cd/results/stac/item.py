@@ -12,11 +12,12 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.changemap import classes_said, read_map
 from s2cd.errors import S2cdError
+from s2cd.networks.shipped import made_by
 from s2cd.output import check_writable, completed
 from s2cd.results.places import degrees_at
 from s2cd.results.report.facts import day
 from s2cd.results.stac.assets import asset, map_asset, probability_asset, relative
-from s2cd.results.stac.model import made_by, model_item
+from s2cd.results.stac.model import model_item
 
 _EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",

@@ -19,15 +19,6 @@ _OWN_STATISTICS = {
 EXTENSION = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 
 
-def made_by(tags: dict[str, str]) -> Path | None:
-    """The network that ships with s2cd and made a map, as the checksum in its tags tells."""
-    from s2cd.networks.checkpoint import sha256_of
-    from s2cd.networks.shipped import shipped
-
-    path = shipped().get(tags.get("MODEL", ""))
-    return path if path is not None and sha256_of(path) == tags.get("MODEL_SHA256") else None
-
-
 def model_item(path: Path, target: Path, made_on: str, tags: dict[str, str]) -> dict[str, Any]:
     """The item of the checkpoint that made a map.
 
