@@ -288,13 +288,19 @@ SPECTRA = {  # blue, green, red, nir, swir16 at the top of the atmosphere, of ch
     "bare": (0.19, 0.22, 0.29, 0.34, 0.45),  # the desert at lasvegas
     "graded": (0.23, 0.26, 0.36, 0.40, 0.47),
     "built-up": (0.17, 0.17, 0.20, 0.21, 0.24),
+    "wet soil": (0.139, 0.122, 0.139, 0.20, 0.23),  # a field at saclay_e
+    "roof": (0.28, 0.29, 0.33, 0.38, 0.41),  # pisa
 }
+UNEVEN = {"built-up": (0.85, 1.15)}
 
 
 def means_of(*names):
     from s2cd.results.polygons.kinds import _held
 
-    held = [_held(np.array(SPECTRA[name], np.float32)[:, None, None]).ravel() for name in names]
+    held = []
+    for name in names:
+        pixels = np.outer(SPECTRA[name], UNEVEN.get(name, (1, 1))).astype(np.float32)
+        held.append(_held(pixels[:, None]).mean(axis=(1, 2)))
     return np.concatenate(held)
 
 
@@ -311,6 +317,10 @@ def test_kinds_follow_the_rules():
         ("built-up", "shade"): "other",
         ("bare", "graded"): "other",
         ("vegetation", "burned"): "vegetation lost",
+        ("vegetation", "wet soil"): "vegetation lost",
+        ("bare", "wet soil"): "other",
+        ("vegetation", "roof"): "vegetation to built-up",
+        ("bare", "roof"): "bare to built-up",
     }
     means = np.stack([means_of(*pair) for pair in cases], axis=1).astype(np.float64)
     areas = np.full(len(cases), 5000.0)
@@ -323,6 +333,7 @@ def test_kinds_follow_the_rules():
 @pytest.mark.parametrize(
     ("city", "least", "most"),
     [
+        ("saclay_e", {"vegetation to built-up": 8}, {"vegetation to built-up": 16}),
         ("bercy", {}, {"water lost": 1, "water gained": 0}),
         ("lasvegas", {"bare to built-up": 80}, {"water lost": 0, "water gained": 0}),
     ],

@@ -134,6 +134,10 @@ def _open(sources: Sources) -> Iterator[tuple[Layers, GeoBox, dict[str, str]]]:
 
     with gdal(), rasterio.Env(GDAL_CACHEMAX=_CACHE), reading(sources.change) as source:
         _check_map(source, sources.change)
+        if source.crs is None:
+            raise S2cdError(
+                f"{sources.change} has no CRS: its changes have no place. Georeference it in a GIS"
+            )
         geobox, tags = grid_of(source, sources.change), dict(source.tags())
         indices = _indices(sources, geobox, tags)
         classes = _checked(reader(source), sources.change)
