@@ -13,6 +13,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from browser import browser, opened, outside  # noqa: F401
 from conftest import grid, landscape, refused
 from rasterio.features import rasterize
@@ -455,6 +456,21 @@ def test_means_are_of_what_has_data():
     assert means[0, 0, 0] == pytest.approx((1 + 6 + 7) / 3)
     assert np.isnan(means[0, 1, 1])
     assert means[0, 2, 2] == pytest.approx((28 + 29) / 2)
+
+
+def test_a_polygon_that_crosses_itself_is_mended(scene, tmp_path, recwarn):
+    box = find_changes(scene, 400).table.geometry.iloc[0].bounds
+    west, south, east, north = box
+    bow = shapely.Polygon([(west, south), (east, north), (east, south), (west, north)])
+    table = geopandas.GeoDataFrame({"kind": ["<b>odd</b>"]}, geometry=[bow], crs=32643)
+    table.to_file(tmp_path / "bow.gpkg")
+    content = gather(Request(scene, tmp_path / "bow.gpkg"))
+    (shape,) = content.table.geometry
+    assert shape.is_valid and shape.area == pytest.approx((east - west) * (north - south) / 2)
+    assert content.table["area_m2"].iloc[0] == pytest.approx(shape.area, rel=0.01)
+    text = render(content)
+    assert "<b>odd" not in text and "nan" not in text.lower().split("<script")[0]
+    assert not recwarn.list
 
 
 def test_what_cannot_be_shown_is_refused(scene, make_raster, run, tmp_path):

@@ -35,9 +35,7 @@ NUMBERS = (
 """The columns of a table of changes that hold numbers."""
 
 
-def read_polygons(
-    path: Path, geobox: GeoBox, rejected: bool = False, where: str | None = None
-) -> "GeoDataFrame":
+def read_polygons(path: Path, geobox: GeoBox, rejected: bool = False) -> "GeoDataFrame":
     """Changes in the CRS of a map's grid, by ``id``; what has no area or number is given one.
 
     Rows without a polygon are left out.
@@ -46,14 +44,19 @@ def read_polygons(
         path: A file of `s2cd polygons` or `s2cd review`.
         geobox: The map's grid.
         rejected: Whether to keep changes that a reviewer has rejected (column ``status``).
-        where: Which rows to read, as SQL; not of GeoParquet.
 
     Raises:
         S2cdError: where the file cannot be read, holds no polygons, or lies elsewhere.
     """
+    return tidied(_read(path), path, geobox, rejected)
+
+
+def tidied(
+    table: "GeoDataFrame", path: Path, geobox: GeoBox, rejected: bool = False
+) -> "GeoDataFrame":
+    """A table of changes that came from a file, made fit as `read_polygons` says."""
     import shapely
 
-    table = _read(path, where)
     if table.crs is None:
         raise S2cdError(f"{path} has no CRS. Give the polygons of this map")
     table = table[~(table.geometry.isna() | table.geometry.is_empty)]
@@ -99,7 +102,7 @@ def _with_numbers(table: "GeoDataFrame", path: Path) -> "GeoDataFrame":
     return table
 
 
-def _read(path: Path, where: str | None) -> "GeoDataFrame":
+def _read(path: Path) -> "GeoDataFrame":
     import geopandas
     import pyogrio
     from pyogrio.errors import DataLayerError, DataSourceError
@@ -112,7 +115,7 @@ def _read(path: Path, where: str | None) -> "GeoDataFrame":
                 return geopandas.read_parquet(path)
             layers = pyogrio.list_layers(path)[:, 0]
             layer = LAYER if LAYER in layers else None
-            return geopandas.read_file(path, engine="pyogrio", layer=layer, where=where)
+            return geopandas.read_file(path, engine="pyogrio", layer=layer)
     except (DataSourceError, DataLayerError, OSError, ValueError) as e:
         raise S2cdError(
             f"{path} cannot be read as polygons: {one_line(e)}. Make it with `s2cd polygons`"
