@@ -482,3 +482,6 @@ def test_maps_with_a_place_and_a_time_become_a_collection(run, pairs, tmp_path):
         assert item.properties["start_datetime"].startswith("2016-06-01")
         assert Path(item.assets["change"].get_absolute_href()).is_file()
         assert item.get_collection().id == collection.id
+        scenes = [link.get_absolute_href() for link in item.get_links("derived_from")]
+        assert [Path(scene).name for scene in scenes] == ["before.tif", "after.tif"]
+        assert all(Path(scene).is_file() for scene in scenes)

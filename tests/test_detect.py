@@ -37,7 +37,8 @@ def test_change_is_found_and_the_map_is_what_the_interface_promises(place, run):
     assert said["observed_fraction"] == 1.0
     change, stored = read(out), read(place.folder / "p.tif")
     assert said["changed_fraction"] == pytest.approx((change == 1).mean())
-    assert said["changed_area_m2"] == pytest.approx((change == 1).sum() * 100)
+    flat = (change == 1).sum() * 100  # UTM shows it 0.14 % too large here, 300 km off its middle
+    assert said["changed_area_m2"] == pytest.approx(flat / 1.0014, rel=2e-4)
     found = change == 1
     assert (found & (place.truth == 1)).sum() > 0.95 * (place.truth == 1).sum()
     assert (found & (place.truth == 0)).mean() < 0.03

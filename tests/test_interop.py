@@ -176,33 +176,34 @@ job.renderedImage().save(picture)
 """
 
 
-def test_qgis_loads_map_changes_and_style_and_draws_them(results, tmp_path):
-    if (
-        SYSTEM is None
-        or subprocess.run(
-            [SYSTEM, "-c", "import qgis.core"], capture_output=True, check=False, env={}
-        ).returncode
-    ):
+def drawn_by_qgis(script: str, *words: object, home: Path) -> list[str]:
+    """What a script says that QGIS runs, word by word; skips where there is no QGIS."""
+    asked = [SYSTEM, "-c", "import qgis.core"]
+    if SYSTEM is None or subprocess.run(asked, capture_output=True, check=False, env={}).returncode:
         pytest.skip("there is no QGIS: apt-get install python3-qgis")
-    script = tmp_path / "draw.py"
-    script.write_text(QGIS)
+    (home / "draw.py").write_text(script)
     environment = {
         "QT_QPA_PLATFORM": "offscreen",
-        "HOME": str(tmp_path),
+        "HOME": str(home),
         "PATH": "/usr/bin:/bin",
-        "XDG_RUNTIME_DIR": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(home),
     }
     done = subprocess.run(
-        [SYSTEM, str(script), str(results), str(tmp_path / "drawn.png")],
+        [SYSTEM, str(home / "draw.py"), *(str(word) for word in words)],
         capture_output=True,
         text=True,
         check=False,
         env=environment,
-        cwd=tmp_path,
+        cwd=home,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "may only be partially supported" not in done.stderr
-    count, renderer, colour, crs = done.stdout.split()[-4:]
+    return done.stdout.split()
+
+
+def test_qgis_loads_map_changes_and_style_and_draws_them(results, tmp_path):
+    said = drawn_by_qgis(QGIS, results, tmp_path / "drawn.png", home=tmp_path)
+    count, renderer, colour, crs = said[-4:]
     table = pyogrio.read_dataframe(results / "changes.gpkg", layer="changes")
     assert int(count) == len(table)
     assert (renderer, colour, crs) == ("singleSymbol", "#d61820", "EPSG:32643")
@@ -213,3 +214,64 @@ def test_qgis_loads_map_changes_and_style_and_draws_them(results, tmp_path):
     red = (drawn[0] > 150) & (drawn[1] < 110)
     assert (red == (classes == 1)).mean() > 0.97
     assert (drawn[:, classes == 255] == 255).mean() > 0.9  # what was not observed is not drawn
+
+
+COLOURED = """
+import sys
+from qgis.core import (QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsVectorLayer)
+from qgis.PyQt.QtCore import QSize
+from qgis.PyQt.QtGui import QColor
+QgsApplication.setPrefixPath("/usr", True)
+app = QgsApplication([], False)
+app.initQgis()
+for path in sys.argv[1:]:
+    changes = QgsVectorLayer(path + "|layername=changes", "changes", "ogr")
+    assert changes.isValid()
+    print(changes.renderer().type(), changes.renderer().classAttribute())
+    settings = QgsMapSettings()
+    settings.setLayers([changes])
+    settings.setDestinationCrs(changes.crs())
+    settings.setExtent(changes.extent())
+    settings.setOutputSize(QSize(880, 680))
+    settings.setBackgroundColor(QColor("white"))
+    job = QgsMapRendererParallelJob(settings)
+    job.start()
+    job.waitForFinished()
+    job.renderedImage().save(path + ".png")
+    shown = settings.visibleExtent()
+    print(shown.xMinimum(), shown.yMaximum(), settings.mapUnitsPerPixel())
+"""
+
+
+def test_qgis_takes_the_style_in_the_file_by_itself_and_draws_what_has_no_kind(results, tmp_path):
+    """Kinds, or classes, each in its colour; also a change that a reviewer has added."""
+    from dataclasses import replace
+
+    from s2cd.detection.changemap import class_colours
+    from s2cd.results.polygons.style import COLOURS
+
+    found = find_polygons(Sources(results / "change.tif"), Shaping())
+    kinds = [*COLOURS, None]
+    table = found.table.assign(kind=[kinds[i % 8] for i in range(len(found.table))])
+    write_polygons(replace(found, table=table), tmp_path / "kinds.gpkg")
+    classes = found.table.assign(**{"class": np.arange(len(table), dtype=np.int32) % 3 + 1})
+    write_polygons(replace(found, table=classes), tmp_path / "classes.gpkg")
+    paths = tmp_path / "kinds.gpkg", tmp_path / "classes.gpkg"
+    said = drawn_by_qgis(COLOURED, *paths, home=tmp_path)
+    assert said[:2] == ["categorizedSymbol", "kind"] and said[5:7] == ["categorizedSymbol", "class"]
+    palette = class_colours(3)
+    wanted = [
+        [COLOURS.get(kind, "#d61820") for kind in table["kind"]],
+        ["#{:02x}{:02x}{:02x}".format(*palette[c]) for c in classes["class"]],
+    ]
+    for path, colours, (west, north, size) in zip(
+        paths, wanted, (said[2:5], said[7:10]), strict=True
+    ):
+        with rasterio.open(f"{path}.png") as picture:
+            drawn = picture.read([1, 2, 3]).astype(int)
+        points = table.geometry.representative_point()
+        xs = ((points.x - float(west)) / float(size)).astype(int)
+        ys = ((float(north) - points.y) / float(size)).astype(int)
+        for colour, there in zip(colours, drawn[:, ys, xs].T, strict=True):
+            full = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+            assert np.abs(there - (255 + (full - 255) * 70 / 255)).max() < 6, colour

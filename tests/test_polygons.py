@@ -109,6 +109,29 @@ def test_areas_are_those_of_the_ellipsoid(make_map, crs, origin, size):
     assert found.table["perimeter_m"].iloc[0] == pytest.approx(length, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("crs", "origin", "size"),
+    [
+        ("EPSG:32643", (199980.0, 2600040.0), 10.0),
+        ("EPSG:4326", (72.5, 23.1), 1e-4),
+        ("EPSG:3857", (8070000.0, 8100000.0), 20.0),
+    ],
+)
+def test_areas_add_up_to_what_the_report_and_detect_say_of_the_map(make_map, crs, origin, size):
+    from s2cd.detection.ground import ground_of
+    from s2cd.results.report.pictures import look_at_map
+
+    path = make_map(noise((300, 400), share=0.3), crs, origin, size)
+    table = find_polygons(Sources(path), EVERY).table
+    seen = look_at_map(path)
+    assert table["area_m2"].sum() == pytest.approx(seen.changed, rel=1e-4)
+    with rasterio.open(path) as source:
+        values = source.read(1)
+    ground = ground_of(grid(values.shape, origin, size, crs))
+    assert seen.changed == pytest.approx(ground.area(values == 1))
+    assert seen.unseen == pytest.approx(ground.area(values == 255))
+
+
 def test_small_changes_are_left_out_and_small_holes_filled(make_map):
     classes = np.zeros((40, 40), np.uint8)
     classes[2:12, 2:12] = 1
@@ -121,6 +144,45 @@ def test_small_changes_are_left_out_and_small_holes_filled(make_map):
     assert found.left_out == (1, 3)
     assert found.pixels == (classes == 1).sum()
     assert found.table["id"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_hole_in_which_another_change_lies_is_not_filled(make_map, smooth):
+    classes = np.zeros((40, 40), np.uint8)
+    classes[5:35, 5:35] = 1
+    classes[10:20, 10:20] = 0
+    classes[13:17, 13:17] = 1
+    classes[24:28, 24:28] = 0
+    table = find_polygons(Sources(make_map(classes)), Shaping(0, 1e6, smooth)).table
+    outer, inner = table.geometry
+    assert len(outer.interiors) == 1 and outer.intersection(inner).area == 0
+    assert outer.area + inner.area == pytest.approx(100 * (900 - 100 + 16), 1e-2)
+    alone = find_polygons(Sources(make_map(classes)), Shaping(2000, 1e6, smooth)).table
+    assert [len(p.interiors) for p in alone.geometry] == [0]  # what is left out is in nobody's way
+
+
+def test_specks_are_counted_alike_whatever_the_blocks(make_map):
+    classes = noise((200, 230), share=0.2)
+    every = find_polygons(Sources(make_map(classes)), EVERY).table
+    small, large = every[every.area < 400], every[every.area >= 400]
+    for size in (16, 64, 4096):
+        found = find_polygons(Sources(make_map(classes), block=size), Shaping(400))
+        assert found.left_out == (len(small), small.area.sum() / 100)
+        assert found.pixels == (classes == 1).sum()
+        assert found.table.geometry.to_wkb().tolist() == large.geometry.to_wkb().tolist()
+
+
+def test_blocks_are_never_larger_than_memory_allows(make_map, monkeypatch):
+    from s2cd.results.polygons import find
+
+    asked = []
+    monkeypatch.setattr(find, "_LARGEST_BLOCK", 32)
+    kept = find.find_components
+    monkeypatch.setattr(
+        find, "find_components", lambda layers, least: asked.append(layers.size) or kept(layers)
+    )
+    find_polygons(Sources(make_map(noise()), block=100_000))
+    assert asked == [32]
 
 
 def test_smoothing_and_simplifying_keep_what_is_apart_apart(make_map):
@@ -226,13 +288,19 @@ SPECTRA = {  # blue, green, red, nir, swir16 at the top of the atmosphere, of ch
     "bare": (0.19, 0.22, 0.29, 0.34, 0.45),  # the desert at lasvegas
     "graded": (0.23, 0.26, 0.36, 0.40, 0.47),
     "built-up": (0.17, 0.17, 0.20, 0.21, 0.24),
+    "wet soil": (0.139, 0.122, 0.139, 0.20, 0.23),  # a field at saclay_e
+    "roof": (0.28, 0.29, 0.33, 0.38, 0.41),  # pisa
 }
+UNEVEN = {"built-up": (0.85, 1.15)}
 
 
 def means_of(*names):
     from s2cd.results.polygons.kinds import _held
 
-    held = [_held(np.array(SPECTRA[name], np.float32)[:, None, None]).ravel() for name in names]
+    held = []
+    for name in names:
+        pixels = np.outer(SPECTRA[name], UNEVEN.get(name, (1, 1))).astype(np.float32)
+        held.append(_held(pixels[:, None]).mean(axis=(1, 2)))
     return np.concatenate(held)
 
 
@@ -249,6 +317,10 @@ def test_kinds_follow_the_rules():
         ("built-up", "shade"): "other",
         ("bare", "graded"): "other",
         ("vegetation", "burned"): "vegetation lost",
+        ("vegetation", "wet soil"): "vegetation lost",
+        ("bare", "wet soil"): "other",
+        ("vegetation", "roof"): "vegetation to built-up",
+        ("bare", "roof"): "bare to built-up",
     }
     means = np.stack([means_of(*pair) for pair in cases], axis=1).astype(np.float64)
     areas = np.full(len(cases), 5000.0)
@@ -261,6 +333,7 @@ def test_kinds_follow_the_rules():
 @pytest.mark.parametrize(
     ("city", "least", "most"),
     [
+        ("saclay_e", {"vegetation to built-up": 8}, {"vegetation to built-up": 16}),
         ("bercy", {}, {"water lost": 1, "water gained": 0}),
         ("lasvegas", {"bare to built-up": 80}, {"water lost": 0, "water gained": 0}),
     ],

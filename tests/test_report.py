@@ -13,6 +13,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from browser import browser, opened, outside  # noqa: F401
 from conftest import grid, landscape, refused
 from rasterio.features import rasterize
@@ -319,6 +320,35 @@ def test_without_dates_there_is_a_map_and_a_list(browser, scene, tmp_path):  # n
         assert (page.troubles, outside(page)) == ([], [])
 
 
+def test_the_card_and_licence_of_a_network_that_ships_are_there_by_themselves(
+    make_raster, monkeypatch
+):
+    from s2cd.networks.checkpoint import sha256_of
+    from s2cd.networks.shipped import shipped
+
+    monkeypatch.delenv("S2CD_WEIGHTS")
+    path = make_raster("m.tif", np.zeros((60, 80), np.uint8))
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(MODEL="oscd10", MODEL_SHA256=sha256_of(shipped()["oscd10"]))
+    text = render(gather(Request(Sources(path))))
+    assert "# oscd10" in text and "The model's weights are for non-commercial use" in text
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(MODEL_SHA256="0" * 64)
+    text = render(gather(Request(Sources(path))))
+    assert "# oscd10" not in text and "weights are for" not in text
+
+
+def test_classes_are_told_apart_where_there_are_several(browser, make_raster, tmp_path):  # noqa: F811
+    values = np.zeros((60, 80), np.uint8)
+    values[10:20, 10:20], values[30:45, 30:45], values[20:30, 60:70] = 1, 2, 7
+    write_report(Request(Sources(make_raster("c.tif", values, nodata=255))), tmp_path / "r.html")
+    with opened(browser, (tmp_path / "r.html").as_uri()) as page:
+        page.get_by_role("button", name="Class").click()
+        rows = page.locator("#table tbody tr[data-index]").all_inner_texts()
+        assert [row.split()[2] for row in rows] == ["7", "2", "1"]
+        assert page.troubles == []
+
+
 def test_a_map_without_change_says_so(browser, make_raster, tmp_path):  # noqa: F811
     values = np.zeros((60, 80), np.uint8)
     write_report(Request(Sources(make_raster("none.tif", values))), tmp_path / "r.html")
@@ -426,6 +456,21 @@ def test_means_are_of_what_has_data():
     assert means[0, 0, 0] == pytest.approx((1 + 6 + 7) / 3)
     assert np.isnan(means[0, 1, 1])
     assert means[0, 2, 2] == pytest.approx((28 + 29) / 2)
+
+
+def test_a_polygon_that_crosses_itself_is_mended(scene, tmp_path, recwarn):
+    box = find_changes(scene, 400).table.geometry.iloc[0].bounds
+    west, south, east, north = box
+    bow = shapely.Polygon([(west, south), (east, north), (east, south), (west, north)])
+    table = geopandas.GeoDataFrame({"kind": ["<b>odd</b>"]}, geometry=[bow], crs=32643)
+    table.to_file(tmp_path / "bow.gpkg")
+    content = gather(Request(scene, tmp_path / "bow.gpkg"))
+    (shape,) = content.table.geometry
+    assert shape.is_valid and shape.area == pytest.approx((east - west) * (north - south) / 2)
+    assert content.table["area_m2"].iloc[0] == pytest.approx(shape.area, rel=0.01)
+    text = render(content)
+    assert "<b>odd" not in text and "nan" not in text.lower().split("<script")[0]
+    assert not recwarn.list
 
 
 def test_what_cannot_be_shown_is_refused(scene, make_raster, run, tmp_path):

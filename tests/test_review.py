@@ -191,6 +191,72 @@ def test_a_killed_review_has_lost_nothing_and_continues(serve, change):
 
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
+def test_decisions_sent_side_by_side_are_all_kept_though_the_review_is_killed(serve):
+    """Two copies of SQLite in one process take each other's locks: only one may have the file."""
+    import sqlite3
+    from concurrent.futures import ThreadPoolExecutor
+
+    served = serve()
+    words = ("accepted", "rejected", "unreviewed")
+
+    def decide(number: int) -> str:
+        for turn in range(20):
+            path, word = f"/{served.token}/changes/{number}", words[(number + turn) % 3]
+            status, said = served.ask("POST", path, {"status": word})
+            assert status == 200 and json.loads(said)["columns"]["status"] == [word], said
+        return word
+
+    with ThreadPoolExecutor(4) as pool:
+        last = list(pool.map(decide, (1, 2, 3, 4)))
+    served.process.send_signal(signal.SIGKILL)
+    served.process.communicate()
+    assert served.table()["status"].tolist() == last
+    with sqlite3.connect(served.file) as base:
+        assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    base.close()
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_what_was_reviewed_is_labelled_and_learned_from_and_detects(make_place, run, tmp_path):
+    """Detection, review, training, and detection again, by the commands."""
+    pytest.importorskip("torch")
+    from s2cd.detection.detect import Request as Detection
+    from s2cd.detection.detect import detect_files
+    from s2cd.scenes.mask import read_label
+
+    place = make_place((160, 176), bands=("B02", "B03", "B04", "B08"))
+    change, review = tmp_path / "change.tif", tmp_path / "review.gpkg"
+    detect_files(Detection(place.before, place.after, change, model="cva"))
+    served = open_review(Request(Sources(change)), review)
+    store = served.store
+    numbers = store.table()["id"].tolist()
+    for number in numbers:
+        store.decide(number, "accepted")
+    store.decide(numbers[0], "rejected")
+    store.add(outline([[100, 120], [120, 120], [120, 140], [100, 140]], store.geobox))
+    wrong = store.table(numbers[0]).geometry.iloc[0].representative_point()
+    served.server.server_close()
+    store.close()
+    done = run("label", review, "--like", place.before, "-o", "label.tif", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["rejected"], facts["accepted"]) == (1, len(numbers))  # with the added one
+    mask = read_label(tmp_path / "label.tif", place.geobox)
+    x, y = ~place.geobox.affine * (wrong.x, wrong.y)
+    assert mask[int(y), int(x)] == 0 and (mask[120:140, 100:120] == 1).all()
+    row = "before.tif,after.tif,label.tif"
+    (tmp_path / "pairs.csv").write_text(f"before,after,label\n{row}\n")
+    whole = ("--validation", 0, "--threshold", 0.3)
+    tiny = ("--arch", "fc-ef", "--batch", 4, "--steps", 2, "--size", 64, "--window", 128)
+    done = run("train", "pairs.csv", "-o", "runs/a", "--epochs", 1, "--halo", 32, *tiny, *whole)
+    assert done.returncode == 0, done.stderr
+    network = tmp_path / "runs/a/best.safetensors"
+    detect_files(Detection(place.before, place.after, tmp_path / "b.tif", model=str(network)))
+    with rasterio.open(tmp_path / "b.tif") as source:
+        assert source.tags()["MODEL"] == "best"
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
 def test_only_the_page_itself_may_read_and_write(serve):
     served = serve()
     path, decision = f"/{served.token}/changes/1", {"status": "rejected"}

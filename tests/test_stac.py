@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pystac
@@ -9,7 +10,7 @@ import pytest
 import shapely
 from conftest import grid, refused
 from pystac.extensions.file import FileExtension
-from pystac.extensions.mlm import MLMExtension
+from pystac.extensions.mlm import MLMExtension, ValueScaling
 from pystac.extensions.projection import ProjectionExtension
 from pystac.validation import validate_dict
 
@@ -132,6 +133,7 @@ def test_the_network_of_a_map_has_an_item_of_its_own(make_map, tmp_path):
     item = validated(tmp_path / "change.json")
     assert "./net.json" in [link.href for link in item.get_links("derived_from")]
     network = validated(tmp_path / "net.json")
+    follows_mlm(network)
     described = MLMExtension.ext(network)
     assert described.architecture == "fc-siam-diff" and described.framework == "PyTorch"
     assert described.input[0].bands == ["B02", "B03", "B04"]
@@ -143,6 +145,61 @@ def test_the_network_of_a_map_has_an_item_of_its_own(make_map, tmp_path):
     with pytest.raises(S2cdError, match="--overwrite"):
         write_item(Files(change, model=model), tmp_path / "again.json")
     assert (tmp_path / "net.json").read_text() == "mine"
+
+
+def follows_mlm(item) -> None:
+    """What the schema of MLM 1.4 and 1.5 asks beyond types; the schema itself is on the network."""
+    properties = item.properties
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]", properties["mlm:name"])
+    assert [band["name"] for band in properties["bands"]] == properties["mlm:input"][0]["bands"]
+    for part, of in (("mlm:input", "input"), ("mlm:output", "result")):
+        for value in properties[part]:
+            order = value[of]["dim_order"]
+            assert ("bands" in order) == bool(value.get("bands"))  # named bands have a dimension
+            assert len(order) == len(value[of]["shape"])
+    for scaling in properties["mlm:input"][0]["value_scaling"] or []:
+        assert set(ValueScaling.get_required_props(scaling["type"])) < set(scaling)
+    models = [a for a in item.assets.values() if "mlm:model" in a.roles]
+    assert models and all("mlm:artifact_type" in a.extra_fields for a in models)
+
+
+@pytest.mark.parametrize("name", ["oscd10", "oscdrgb"])
+def test_a_map_of_a_network_that_ships_leads_to_it(make_map, run, monkeypatch, tmp_path, name):
+    from s2cd.networks.checkpoint import sha256_of
+    from s2cd.networks.shipped import shipped
+
+    monkeypatch.delenv("S2CD_WEIGHTS")
+    path = shipped()[name]
+    change = make_map(tags={**TAGS, "MODEL": name, "MODEL_SHA256": sha256_of(path)})
+    assert run("stac", change).returncode == 0
+    links = validated(tmp_path / "change.json").get_links("derived_from")
+    assert f"./{name}.json" in [link.href for link in links]
+    network = validated(tmp_path / f"{name}.json")
+    follows_mlm(network)
+    assert network.assets["model"].get_absolute_href() == str(path)
+    assert network.properties["license"] == "other"
+    assert "non-commercial" in network.properties["description"]
+    other = make_map("o.tif", tags={**TAGS, "MODEL": name, "MODEL_SHA256": "0" * 64})
+    item = write_item(Files(other), tmp_path / "o.json")
+    assert not [link for link in item["links"] if link["href"].startswith("./")]
+
+
+def test_networks_are_named_as_mlm_allows():
+    from s2cd.results.stac.model import _name
+
+    names = [_name(stem) for stem in ("oscd10", "7 best (é)", "_", "a", "best-")]
+    assert names == ["oscd10", "net-7-best", "net-work", "net-a", "best"]
+
+
+def test_a_map_of_classes_names_each(make_map, tmp_path):
+    change = make_map(tags={**TAGS, "CHANGE_CLASSES": "3"})
+    write_item(Files(change), tmp_path / "i.json")
+    item = validated(tmp_path / "i.json")
+    (band,) = item.assets["change"].extra_fields["bands"]
+    classes = band["classification:classes"]
+    assert [c["value"] for c in classes] == [0, 1, 2, 3, 255]
+    assert all(re.fullmatch("[0-9A-Za-z-_]+", c["name"]) for c in classes)
+    assert "1 to 3 classes of change" in item.properties["description"]
 
 
 def test_several_maps_make_a_collection(make_map, run, tmp_path):

@@ -122,7 +122,7 @@ def batch(
     extras = (found,) * polygons + (page,) * report
     with progress("detecting change", quiet) as told:
         record = run_batch(Batch(listed, output, like, jobs, extras), told)
-    _catalogue(record, output)
+    _catalogue(record, {pair.name: (pair.before, pair.after) for pair in listed}, output, model)
     if json:
         print_json(record)
     elif not quiet:
@@ -135,19 +135,25 @@ def batch(
         )
 
 
-def _catalogue(record: dict[str, Any], folder: Path) -> None:
+def _catalogue(
+    record: dict[str, Any], dates: dict[str, tuple[Path, Path]], folder: Path, model: str
+) -> None:
     """A STAC item of each map that is there and has a place and a time, and their collection."""
+    from s2cd.networks.registry import DEFAULT, detectors
     from s2cd.results.stac.collection import write_collection
     from s2cd.results.stac.item import Files, write_item
+    from s2cd.scenes.product import product_at
 
     items = []
+    network = None if model in {DEFAULT, *detectors()} else Path(model)
     for pair in record["pairs"]:
         if pair["state"] != "done":
             continue
+        before, after = (None if product_at(p) else p for p in dates[pair["name"]])
         paths = {role: folder / file["path"] for role, file in pair["files"].items()}
         item = paths["change"].with_suffix(".json")
         try:
-            write_item(Files(**paths), item, overwrite=True)
+            write_item(Files(**paths, before=before, after=after, model=network), item, True)
         except S2cdError as e:
             logger.info("%s is not in the collection: %s", pair["name"], e)
         else:

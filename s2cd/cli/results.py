@@ -94,20 +94,47 @@ def plan_sample(
     error: Annotated[
         float, typer.Option(help="Standard error wanted of the overall accuracy.")
     ] = 0.01,
+    expected: Annotated[
+        str, typer.Option(help="User's accuracies to be expected, of no change and of change.")
+    ] = "0.9,0.7",
+    before: Before = None,
+    after: After = None,
+    bands: Bands = None,
     seed: Annotated[int, typer.Option(help="Another seed, another sample.")] = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a stratified random sample of a map (.gpkg), to be interpreted in a GIS."""
+    """Draw a stratified random sample of a map (.gpkg), to be interpreted in a GIS.
+
+    With --before and --after, a picture of each place is drawn into NAME-chips, beside it.
+    """
+    from s2cd.errors import UsageError
     from s2cd.output import check_writable
+    from s2cd.results.interpret import Dates
     from s2cd.results.sample import Plan, write_sample
 
     check_writable(output, overwrite)
-    stable, changed = write_sample(change, output, Plan(error=error, seed=seed), overwrite)
+    if (before is None) != (after is None):
+        raise UsageError("Pictures need both dates. Give --before and --after")
+    dates = None if before is None or after is None else Dates(before, after, split(bands))
+    plan = Plan(_two_shares(expected), error, seed, dates)
+    stable, changed = write_sample(change, output, plan, overwrite)
     say(
         f"{output}: {changed} pixels of change and {stable} of none. "
         "Fill their column reference: 0 or 1"
     )
+
+
+def _two_shares(text: str) -> tuple[float, float]:
+    from s2cd.errors import UsageError
+
+    try:
+        stable, changed = (float(part) for part in text.split(","))
+    except ValueError as e:
+        raise UsageError("--expected takes two shares, such as 0.9,0.7") from e
+    if not (0 < stable <= 1 and 0 < changed <= 1):
+        raise UsageError("--expected takes shares above 0 and up to 1, such as 0.9,0.7")
+    return stable, changed
 
 
 def estimate_area(

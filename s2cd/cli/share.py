@@ -128,7 +128,10 @@ def stac(
     before: Before = None,
     after: After = None,
     model: Annotated[
-        Path | None, typer.Option(help="The checkpoint that made the map; it gets an item too.")
+        str | None,
+        typer.Option(
+            help="The checkpoint that made the map; it gets an item too. One that ships is found."
+        ),
     ] = None,
     dates: Annotated[
         str | None, typer.Option(help="The days, BEFORE,AFTER, where the map does not say them.")
@@ -139,6 +142,7 @@ def stac(
 ) -> None:
     """Maps as items of a SpatioTemporal Asset Catalog; several maps as a collection."""
     from s2cd.errors import UsageError
+    from s2cd.networks.registry import checkpoint_path
     from s2cd.results.stac import Files, write_collection, write_item
 
     days = split(dates)
@@ -150,7 +154,8 @@ def stac(
     if several and any((probability, polygons, report_page, before, after, model)):
         raise UsageError("Files that belong to one map need that map alone. Make its item first")
     pair = None if days is None else (days[0], days[1])
-    own = (probability, polygons, report_page, before, after, model)
+    network = None if model is None else checkpoint_path(model)
+    own = (probability, polygons, report_page, before, after, network)
     items = []
     for path in change:
         item = path.with_suffix(".json") if several or output is None else output

@@ -23,11 +23,11 @@ from s2cd.detection.blocks import (
 )
 from s2cd.detection.changemap import (
     change_raster,
-    pixel_areas,
     probability_raster,
     write_layers,
 )
 from s2cd.detection.facts import Clock, Tally, tags_of
+from s2cd.detection.ground import ground_of
 from s2cd.detection.inputs import Input, check_memory, identity, in_memory, open_input
 from s2cd.detection.journal import Journal, Plan, held_journal
 from s2cd.detection.prepare import Preparation, prepared
@@ -267,7 +267,7 @@ def _translate(
     rasters = [change_raster(request.change, pair.geobox, tags, journal.plan.classes)]
     if request.probability is not None:
         rasters.insert(0, probability_raster(request.probability, pair.geobox, tags))
-    tally, areas = Tally(), pixel_areas(pair.geobox)
+    tally, ground = Tally(), ground_of(pair.geobox)
 
     def layers() -> Iterator[tuple[Block, tuple[NDArray[np.uint8], ...]]]:
         for block in journal.plan.blocks():
@@ -277,7 +277,7 @@ def _translate(
                     f"A block in {journal.folder} was lost while it was read. Try again"
                 )
             classes = classify(stored, threshold)
-            tally.add(block, classes, areas)
+            tally.add(block, classes, ground)
             yield block, (stored_probability(stored), classes)[-len(rasters) :]
 
     journal.note("publishing", True)

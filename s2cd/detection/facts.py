@@ -3,13 +3,13 @@
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.detection.blocks import NOT_OBSERVED, Block
 from s2cd.detection.changemap import CHANGED
+from s2cd.detection.ground import Ground
 from s2cd.detection.prepare import Prepared
 from s2cd.networks.detector import Detector, Frozen
 
@@ -23,14 +23,14 @@ class Tally:
     changed: int = 0
     changed_area: float = 0.0
 
-    def add(self, block: Block, classes: NDArray[np.uint8], areas: Any) -> None:
+    def add(self, block: Block, classes: NDArray[np.uint8], ground: Ground | None) -> None:
         """Count a block of the map."""
-        changed = ((classes >= CHANGED) & (classes != NOT_OBSERVED)).sum(axis=1)
+        changed = (classes >= CHANGED) & (classes != NOT_OBSERVED)
         self.pixels += classes.size
         self.observed += int((classes != NOT_OBSERVED).sum())
         self.changed += int(changed.sum())
-        if areas is not None:
-            self.changed_area += float(changed @ areas[block.ys])
+        if ground is not None:
+            self.changed_area += ground.area(changed, block.ys, block.xs)
 
 
 def tags_of(

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from s2cd.errors import S2cdError
@@ -44,6 +44,14 @@ def best_for(bands: Iterable[str]) -> str:
     why = "none of the networks takes the bands at hand" if known else "no network is installed"
     logger.info("model %s: %s", WITHOUT_WEIGHTS, why)
     return WITHOUT_WEIGHTS
+
+
+def made_by(tags: Mapping[str, str]) -> Path | None:
+    """The network that ships and made a map, as the checksum in the map's tags tells."""
+    from s2cd.networks.checkpoint import sha256_of
+
+    path = shipped().get(tags.get("MODEL", ""))
+    return path if path is not None and sha256_of(path) == tags.get("MODEL_SHA256") else None
 
 
 def card_of(path: Path) -> str:

@@ -5,7 +5,7 @@ hold exactly, and changes are numbered by their first pixel in reading order.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,16 +63,18 @@ class Components:
 
     Attributes:
         parts: What is known of each change, in the order of their numbers.
-        number: Number (1..n) of the change to which each labelled part of a block belongs; 0 for
-            the background and for changes that are left out.
-        starts: The number of parts in the blocks before each block, by (row, column).
+        number: Number (1..n) of the change to which each part belongs; 0 for the background, which
+            is part 0, and for changes that are left out.
+        held: Of each block, by (row, column), the part that each of its labels is.
         observed: Pixels that were observed in both dates.
+        forgotten: Number and pixels of the changes that were too small to be kept at all.
     """
 
     parts: Parts
     number: NDArray[np.int32]
-    starts: dict[tuple[int, int], int] = field(default_factory=dict)
+    held: dict[tuple[int, int], NDArray[np.int32]] = field(default_factory=dict)
     observed: int = 0
+    forgotten: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return len(self.parts.pixels)
@@ -80,35 +82,51 @@ class Components:
     def keep(self, kept: NDArray[np.bool_]) -> "Components":
         """The same without some of the changes; the others are numbered anew."""
         new = np.concatenate([[0], np.cumsum(kept) * kept]).astype(np.int32)
-        return Components(_take(self.parts, kept), new[self.number], self.starts, self.observed)
+        return replace(self, parts=_take(self.parts, kept), number=new[self.number])
 
     def numbers_in(self, block: Block, classes: NDArray[np.uint8]) -> NDArray[np.int32]:
         """Which change each pixel of a block belongs to: (height, width); 0 for none."""
-        local, count = label(classes)
-        start = self.starts[block.row, block.column]
-        table = np.concatenate([[0], self.number[1 + start : 1 + start + len(count)]])
-        numbers: NDArray[np.int32] = table.astype(np.int32)[local]
+        local, _ = label(classes)
+        numbers: NDArray[np.int32] = self.number[self.held[block.row, block.column]][local]
         return numbers
 
 
-def find_components(layers: Layers) -> Components:
-    """The changes of a map: pixels of one class that meet at an edge (not at a corner only)."""
+def find_components(layers: Layers, least: int = 1) -> Components:
+    """The changes of a map: pixels of one class that meet at an edge (not at a corner only).
+
+    Args:
+        layers: The map.
+        least: Changes of fewer pixels may be forgotten: those that lie within one block are, since
+            specks by the million would not fit into memory.
+    """
     found: list[Parts] = []
     joints: list[NDArray[np.int64]] = []
-    starts: dict[tuple[int, int], int] = {}
+    held: dict[tuple[int, int], NDArray[np.int32]] = {}
     border, total, observed = _Border(layers.shape[1]), 0, 0
+    forgotten = np.zeros(2, np.int64)
     for block in blocks(layers.shape, layers.size):
         classes = layers.classes(block)
         observed += int((classes != NOT_OBSERVED).sum())
         local, kinds = label(classes)
-        starts[block.row, block.column] = total
-        joints.append(border.meet(block, np.where(local, local + total, 0), classes))
+        kept = _kept(local, len(kinds), least)
+        ids = np.concatenate([[0], (np.cumsum(kept) + total) * kept]).astype(np.int32)
+        held[block.row, block.column] = ids
+        joints.append(border.meet(block, ids[local].astype(np.int64), classes))
         if len(kinds):
-            found.append(_measure(layers, block, local, kinds))
-        total += len(kinds)
-    parts = _joined(found)
-    number, merged = _merge(parts, np.concatenate(joints) if joints else np.empty((0, 2)))
-    return Components(merged, number, starts, observed)
+            parts = _measure(layers, block, local, kinds)
+            forgotten += (~kept).sum(), parts.pixels[~kept].sum()
+            found.append(_take(parts, kept))
+        total += int(kept.sum())
+    number, merged = _merge(_joined(found), np.concatenate(joints))
+    return Components(merged, number, held, observed, (int(forgotten[0]), int(forgotten[1])))
+
+
+def _kept(local: NDArray[np.int32], count: int, least: int) -> NDArray[np.bool_]:
+    """Which parts of a block are large enough, or may go on beyond it."""
+    kept: NDArray[np.bool_] = np.bincount(local.ravel(), minlength=count + 1) >= least
+    for edge in (local[0], local[-1], local[:, 0], local[:, -1]):
+        kept[edge] = True
+    return kept[1:]
 
 
 def label(classes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -30,6 +30,8 @@ from s2cd.scenes.raster import gdal, reading
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+_LARGEST_BLOCK = 2048
+"""Larger blocks are read in parts, so that a full tile with both dates stays below 2 GiB."""
 _CACHE = 128 << 20
 """Bytes of GDAL's block cache, which is 5 % of the machine's memory by default."""
 
@@ -44,7 +46,7 @@ class Sources:
         before: The earlier date, for indices; with ``after``.
         after: The later date.
         bands: What the bands of the dates are, where they have no names.
-        block: Height and width of the blocks that are read, in pixels.
+        block: Height and width of the blocks that are read, in pixels; 2048 at most.
     """
 
     change: Path
@@ -91,15 +93,25 @@ def find_polygons(sources: Sources, shaping: Shaping | None = None) -> Found:
     shaping = shaping or Shaping()
     with _open(sources) as (layers, geobox, tags):
         pixel = metres_of(geobox)
-        every = find_components(layers)
-        kept = _areas(every, geobox) >= shaping.min_area * (1 - 1e-9)
+        least = shaping.min_area * (1 - 1e-9)
+        every = find_components(layers, _surely_less(least, geobox))
+        kept = _areas(every, geobox) >= least
         components = every.keep(kept)
         corners = find_corners(layers.shape, numbered(layers, components))
     shapes = draw(corners, geobox, shaping)
     table = _table(components, shapes, geobox, tags)
-    small = ~kept
-    left_out = int(small.sum()), int(every.parts.pixels[small].sum())
-    return Found(table, tags, int(every.parts.pixels.sum()), every.observed, left_out, pixel)
+    count, pixels = every.forgotten
+    left_out = count + int((~kept).sum()), pixels + int(every.parts.pixels[~kept].sum())
+    changed = pixels + int(every.parts.pixels.sum())
+    return Found(table, tags, changed, every.observed, left_out, pixel)
+
+
+def _surely_less(area: float, geobox: GeoBox) -> int:
+    """A number of pixels; fewer have less than this area wherever they lie in the map."""
+    from s2cd.detection.changemap import pixel_areas
+
+    areas = pixel_areas(geobox)
+    return 1 if areas is None else max(1, int(area // float(areas.max())))
 
 
 def _areas(components: Components, geobox: GeoBox) -> NDArray[np.float64]:
@@ -122,16 +134,20 @@ def _open(sources: Sources) -> Iterator[tuple[Layers, GeoBox, dict[str, str]]]:
 
     with gdal(), rasterio.Env(GDAL_CACHEMAX=_CACHE), reading(sources.change) as source:
         _check_map(source, sources.change)
+        if source.crs is None:
+            raise S2cdError(
+                f"{sources.change} has no CRS: its changes have no place. Georeference it in a GIS"
+            )
         geobox, tags = grid_of(source, sources.change), dict(source.tags())
         indices = _indices(sources, geobox, tags)
         classes = _checked(reader(source), sources.change)
-        shape = (source.height, source.width)
+        shape, size = (source.height, source.width), min(sources.block, _LARGEST_BLOCK)
         if sources.probability is None:
-            yield Layers(shape, sources.block, classes, None, indices), geobox, tags
+            yield Layers(shape, size, classes, None, indices), geobox, tags
             return
         with reading(sources.probability) as scores:
             _check_scores(scores, sources, geobox)
-            yield Layers(shape, sources.block, classes, reader(scores), indices), geobox, tags
+            yield Layers(shape, size, classes, reader(scores), indices), geobox, tags
 
 
 def _check_map(source: Any, path: Path) -> None:

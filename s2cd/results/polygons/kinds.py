@@ -7,9 +7,12 @@ NDWI = (green - nir) / (green + nir), McFeeters 1996 (Int. J. Remote Sensing 17,
 MNDWI = (green - swir16) / (green + swir16), Xu 2006 (Int. J. Remote Sensing 27, 3025-3033);
 BSI = ((swir16 + red) - (nir + blue)) / ((swir16 + red) + (nir + blue)), Rikimaru et al. 2002
 (Tropical Ecology 43, 39-47).
+What is built is uneven, and a field of wet soil, whose indices are those of roofs, is even: that
+texture tells built-up land is after Pesaresi et al. 2008 (IEEE J. Sel. Topics Appl. Earth Obs. 1,
+180-192); here it is the spread of red within a change.
 
-The thresholds that no source gives were chosen on changes of bercy, lasvegas and beirut (OSCD) that
-were looked at one by one; the words are a help to sort by, not a land-cover map.
+The thresholds that no source gives were chosen on changes of bercy, lasvegas, beirut, saclay_e and
+pisa (OSCD) that were looked at one by one; the words are a help to sort by, not a land-cover map.
 """
 
 from dataclasses import dataclass
@@ -23,8 +26,8 @@ from s2cd.detection.blocks import Block
 from s2cd.results.dates import dates_of_map
 from s2cd.scenes.pair import Pair
 
-HELD = ("ndvi", "ndbi", "ndwi", "blue", "green", "red", "nir", "swir16", "water")
-"""What is held of a date: indices, reflectance, and 1 where a pixel is water."""
+HELD = ("ndvi", "ndbi", "ndwi", "blue", "green", "red", "nir", "swir16", "water", "red squared")
+"""What is held of a date: indices, reflectance, 1 where a pixel is water, and (10 red)^2."""
 NEEDED = ("B02", "B03", "B04", "B08", "B11")
 """The bands that they are made of."""
 KINDS = (
@@ -51,6 +54,12 @@ _LESS_BARE = 0.03
 _BRIGHTER = 1.4
 """How much brighter in red, green and blue vegetation becomes where it is built upon; what burned,
 was mown or ploughed does not."""
+_UNEVEN = 0.065
+"""Spread of red within a change, as a share of its mean, from which on it may be built-up: 0.02 to
+0.06 on fields of wet soil at saclay_e and pisa, 0.08 and more on what was built."""
+_ROOF = 0.55
+"""Red, green and blue together from which on even ground is a roof or a yard: no wet soil is as
+bright (0.34 to 0.52)."""
 _DARK = 0.05
 """Reflectance of water at 1.6 micrometres, at most: shade in a city is brighter but where it is
 deepest."""
@@ -62,7 +71,7 @@ _FELL = 0.15
 
 @dataclass(frozen=True)
 class IndexReader:
-    """What is held of both dates of a pair: (18, height, width), that of before first."""
+    """What is held of both dates of a pair: (20, height, width), that of before first."""
 
     pair: Pair
 
@@ -88,7 +97,7 @@ def index_reader(
 def _held(bands: NDArray[np.float32]) -> NDArray[np.float32]:
     _, green, red, nir, swir = bands
     indices = [_ratio(nir, red), _ratio(swir, nir), _ratio(green, nir)]
-    return np.stack([*indices, *bands, _is_water(bands)]).astype(np.float32)
+    return np.stack([*indices, *bands, _is_water(bands), (10 * red) ** 2]).astype(np.float32)
 
 
 def _is_water(bands: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -116,10 +125,10 @@ def kinds_of(means: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[
 
     Each date is, the first that fits: water where most pixels are; vegetation where NDVI > 0.3
     (after Sobrino et al. 2004); bare where BSI > 0.1; built-up where there is neither vegetation
-    nor bare soil, which is how Zha et al. 2003 tell it.
+    nor bare soil, which is how Zha et al. 2003 tell it, and the ground is uneven or bright.
 
     Args:
-        means: Means over each change of what is held of both dates (18, n).
+        means: Means over each change of what is held of both dates (20, n).
         areas: Areas of the changes in m2 (n,).
     """
     one, other = (_Date(*part) for part in np.split(means, 2))
@@ -154,6 +163,15 @@ class _Date:
     nir: NDArray[np.float64]
     swir: NDArray[np.float64]
     water: NDArray[np.float64]
+    red_squared: NDArray[np.float64]
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """Standard deviation of red within each change, as a share of its mean."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = np.maximum(self.red_squared / 100 - self.red**2, 0)
+            spread: NDArray[np.float64] = np.sqrt(variance) / self.red
+        return spread
 
     @property
     def light(self) -> NDArray[np.float64]:
@@ -170,10 +188,11 @@ class _Date:
 
     def states(self) -> NDArray[np.str_]:
         """What each change is at this date."""
+        built = (self.spread > _UNEVEN) | (self.light > _ROOF)
         rules = [
             self.water > 0.5,
             self.ndvi > _VEGETATED,
             (self.bsi > _BARE) & (self.ndvi > 0),
-            (self.bsi <= _BARE) & (self.ndvi < _SOME_VEGETATION),
+            (self.bsi <= _BARE) & (self.ndvi < _SOME_VEGETATION) & built,
         ]
         return np.select(rules, ["water", "vegetation", "bare", "built-up"], "mixed")

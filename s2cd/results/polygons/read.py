@@ -1,7 +1,11 @@
 """Changes read back from a file of `s2cd polygons`, as somebody may have edited it."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -13,6 +17,8 @@ from s2cd.results.polygons.write import FORMATS, LAYER
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+
+logger = logging.getLogger(__name__)
 
 NUMBERS = (
     "id",
@@ -29,9 +35,7 @@ NUMBERS = (
 """The columns of a table of changes that hold numbers."""
 
 
-def read_polygons(
-    path: Path, geobox: GeoBox, rejected: bool = False, where: str | None = None
-) -> "GeoDataFrame":
+def read_polygons(path: Path, geobox: GeoBox, rejected: bool = False) -> "GeoDataFrame":
     """Changes in the CRS of a map's grid, by ``id``; what has no area or number is given one.
 
     Rows without a polygon are left out.
@@ -40,14 +44,19 @@ def read_polygons(
         path: A file of `s2cd polygons` or `s2cd review`.
         geobox: The map's grid.
         rejected: Whether to keep changes that a reviewer has rejected (column ``status``).
-        where: Which rows to read, as SQL; not of GeoParquet.
 
     Raises:
         S2cdError: where the file cannot be read, holds no polygons, or lies elsewhere.
     """
+    return tidied(_read(path), path, geobox, rejected)
+
+
+def tidied(
+    table: "GeoDataFrame", path: Path, geobox: GeoBox, rejected: bool = False
+) -> "GeoDataFrame":
+    """A table of changes that came from a file, made fit as `read_polygons` says."""
     import shapely
 
-    table = _read(path, where)
     if table.crs is None:
         raise S2cdError(f"{path} has no CRS. Give the polygons of this map")
     table = table[~(table.geometry.isna() | table.geometry.is_empty)]
@@ -55,6 +64,8 @@ def read_polygons(
         raise S2cdError(f"{path} holds more than polygons. Give those of `s2cd polygons`")
     if "status" in table.columns and not rejected:
         table = table[table["status"] != "rejected"]
+    table = table.set_geometry(_valid(table.geometry.values), crs=table.crs)
+    table = table[~table.geometry.is_empty]
     table = _with_numbers(table, path).to_crs(geobox.crs.to_wkt()).reset_index(drop=True)
     if len(table) and not shapely.box(*geobox.boundingbox.bbox).intersects(table.geometry).any():
         raise S2cdError(f"{path} lies elsewhere than the map. Give the polygons of this map")
@@ -64,6 +75,16 @@ def read_polygons(
     if "id" not in table.columns or table["id"].isna().any() or not table["id"].is_unique:
         table = table.assign(id=np.arange(1, len(table) + 1, dtype=np.int32))
     return table.sort_values("id", ignore_index=True)
+
+
+def _valid(polygons: Any) -> Any:
+    """Polygons of which none crosses itself, as those that somebody drew may; the area stays."""
+    import shapely
+
+    crossed = ~shapely.is_valid(polygons)
+    fixed = np.array(polygons, object)
+    fixed[crossed] = shapely.make_valid(fixed[crossed], method="structure", keep_collapsed=False)
+    return fixed
 
 
 def _with_numbers(table: "GeoDataFrame", path: Path) -> "GeoDataFrame":
@@ -81,7 +102,7 @@ def _with_numbers(table: "GeoDataFrame", path: Path) -> "GeoDataFrame":
     return table
 
 
-def _read(path: Path, where: str | None) -> "GeoDataFrame":
+def _read(path: Path) -> "GeoDataFrame":
     import geopandas
     import pyogrio
     from pyogrio.errors import DataLayerError, DataSourceError
@@ -89,12 +110,23 @@ def _read(path: Path, where: str | None) -> "GeoDataFrame":
     if not path.is_file():
         raise S2cdError(f"There is no file {path}. Make it with `s2cd polygons`")
     try:
-        if FORMATS.get(path.suffix.lower()) == "GeoParquet":
-            return geopandas.read_parquet(path)
-        layers = pyogrio.list_layers(path)[:, 0]
-        layer = LAYER if LAYER in layers else None
-        return geopandas.read_file(path, engine="pyogrio", layer=layer, where=where)
+        with _one_line_warnings(path):
+            if FORMATS.get(path.suffix.lower()) == "GeoParquet":
+                return geopandas.read_parquet(path)
+            layers = pyogrio.list_layers(path)[:, 0]
+            layer = LAYER if LAYER in layers else None
+            return geopandas.read_file(path, engine="pyogrio", layer=layer)
     except (DataSourceError, DataLayerError, OSError, ValueError) as e:
         raise S2cdError(
             f"{path} cannot be read as polygons: {one_line(e)}. Make it with `s2cd polygons`"
         ) from e
+
+
+@contextmanager
+def _one_line_warnings(path: Path) -> Iterator[None]:
+    """Say what GDAL warns of while it reads a file as everything else is said."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", RuntimeWarning)
+        yield
+    for warning in heard:
+        logger.warning("%s: %s", path, " ".join(str(warning.message).split()))

@@ -55,14 +55,21 @@ def metres_of(geobox: GeoBox) -> float:
 
 
 def _filled(polygons: NDArray[Any], below: float) -> NDArray[Any]:
-    """Polygons without the holes that are smaller than ``below``, in pixels."""
+    """Polygons without the holes that are smaller than ``below``, in pixels.
+
+    A hole in which another change lies stays: filled, the two would lie on each other.
+    """
     import shapely
 
     if below <= 0 or not len(polygons):
         return polygons
     rings, owner = shapely.get_rings(polygons, return_index=True)
     outer = np.diff(owner, prepend=-1) > 0
-    kept = outer | (shapely.area(shapely.polygons(rings)) >= below)
+    discs = shapely.polygons(rings)
+    kept = outer | (shapely.area(discs) >= below)
+    small = np.flatnonzero(~kept)
+    within = shapely.point_on_surface(polygons)
+    kept[small[np.unique(shapely.STRtree(within).query(discs[small], "contains")[0])]] = True
     points, ring = shapely.get_coordinates(rings[kept], return_index=True)
     offsets = np.searchsorted(ring, np.arange(int(kept.sum()) + 1))
     holders = np.searchsorted(owner[kept], np.arange(len(polygons) + 1))

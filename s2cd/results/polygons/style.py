@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
+from s2cd.detection.changemap import class_colours
+
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
@@ -20,27 +22,42 @@ _PLAIN = "#d61820"
 
 
 def qml(table: "GeoDataFrame") -> str:
-    """A QGIS style: by kind where kinds are known, else one colour; outlines with a light fill."""
-    kinds = [] if table["kind"].isna().all() else list(COLOURS)
-    colours = [COLOURS[kind] for kind in kinds] or [_PLAIN]
-    symbols = "".join(_symbol(str(i), colour) for i, colour in enumerate(colours))
-    if kinds:
-        categories = "".join(
-            f'<category symbol="{i}" value={quoteattr(k)} label={quoteattr(k)} render="true"/>'
-            for i, k in enumerate(kinds)
-        )
-        head = '<renderer-v2 type="categorizedSymbol" attr="kind" enableorderby="0" forceraster="0"'
-        body = f"<categories>{categories}</categories>"
-    else:
-        head = '<renderer-v2 type="singleSymbol" enableorderby="0" forceraster="0"'
-        body = ""
+    """A QGIS style: by kind where kinds are known, by class where there are several, else alike.
+
+    Outlines have a light fill. What belongs to no category, such as a change that somebody added,
+    is drawn too: QGIS leaves it out unless a category without a value is there.
+    """
+    attribute, colours = _categories(table)
+    symbols = "".join(_symbol(str(i), colour) for i, colour in enumerate(colours.values()))
+    shape = "singleSymbol"
+    if attribute:
+        shape = f'categorizedSymbol" attr="{attribute}'
+    body = "".join(
+        f'<category symbol="{i}" value={quoteattr(v)} label={quoteattr(v or "not known")} '
+        'render="true"/>'
+        for i, v in enumerate(colours)
+    )
+    categories = f"<categories>{body}</categories>" if attribute else ""
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
         '<qgis version="3.22.0" styleCategories="Symbology|MapTips">\n'
-        f'{head} symbollevels="0">{body}<symbols>{symbols}</symbols></renderer-v2>\n'
+        f'<renderer-v2 type="{shape}" enableorderby="0" forceraster="0" symbollevels="0">'
+        f"{categories}<symbols>{symbols}</symbols></renderer-v2>\n"
         '<mapTip>&lt;b&gt;[% "id" %] [% coalesce("kind", \'change\') %]&lt;/b&gt;&lt;br/&gt;'
         '[% round("area_m2" / 10000, 2) %] ha</mapTip>\n</qgis>\n'
     )
+
+
+def _categories(table: "GeoDataFrame") -> tuple[str, dict[str, str]]:
+    """The column that changes are told apart by (none: empty), and a colour for each value."""
+    if not table["kind"].isna().all():
+        return "kind", {**COLOURS, "": _PLAIN}
+    classes = sorted({int(value) for value in table["class"].dropna()})
+    if len(classes) < 2:
+        return "", {"": _PLAIN}
+    colours = class_colours(classes[-1])
+    named = {str(c): "#{:02x}{:02x}{:02x}".format(*colours[c]) for c in classes if c in colours}
+    return "class", {**named, "": _PLAIN}
 
 
 def _symbol(name: str, colour: str) -> str:

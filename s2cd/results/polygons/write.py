@@ -99,7 +99,7 @@ def _options(found: Found, driver: str) -> dict[str, Any]:
     return {"layer": LAYER, "layer_metadata": facts or None, "dataset_options": GPKG}
 
 
-def embed_style(style: str, path: Path) -> None:
+def embed_style(style: str, path: Path, layer: str = LAYER, title: str = "Changes by kind") -> None:
     """Put a style into a closed GeoPackage as QGIS does, as the default one of its layer."""
     with closing(sqlite3.connect(path)) as base, base:
         base.execute(
@@ -114,11 +114,11 @@ def embed_style(style: str, path: Path) -> None:
             " VALUES ('layer_styles', 'attributes', 'layer_styles')"
         )
         ((column,),) = base.execute(
-            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (LAYER,)
+            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
         ).fetchall()
         base.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,"
             " f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)"
-            " VALUES ('', '', ?, ?, ?, ?, '', 1, 'Changes by kind', 's2cd')",
-            (LAYER, column, LAYER, style),
+            " VALUES ('', '', ?, ?, ?, ?, '', 1, ?, 's2cd')",
+            (layer, column, layer, style, title),
         )

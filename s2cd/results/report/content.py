@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
+from s2cd.networks.checkpoint import read_spec
+from s2cd.networks.shipped import card_of, made_by
 from s2cd.results.dates import dates_of_map
 from s2cd.results.polygons import Found, Shaping, Sources, find_polygons
 from s2cd.results.polygons.kinds import NEEDED
@@ -42,7 +44,8 @@ class Request:
         polygons: Changes in a file of `s2cd polygons` or `s2cd review`; found anew by default.
         min_area: Smaller changes are left out, in m2, where they are found anew.
         title: The heading; where the map lies by default.
-        card: The model's card, as `s2cd train` leaves it beside the weights.
+        card: The model's card, as `s2cd train` leaves it beside the weights; that of a network that
+            ships with s2cd is found by itself.
     """
 
     sources: Sources
@@ -65,7 +68,8 @@ class Content:
         seen: The map's areas, and pictures of it.
         dates: Pictures of both dates, where they were given.
         min_area: Smaller changes are not in the table, in m2; None where a file was given.
-        card: The text of the model's card, where it was given.
+        card: The text of the model's card, where it is at hand.
+        licence: What the model's weights are for, where that is known and not anything.
     """
 
     change: Path
@@ -77,6 +81,7 @@ class Content:
     dates: tuple[Picture, ...]
     min_area: float | None
     card: str = ""
+    licence: str = ""
 
 
 def gather(request: Request, table: "GeoDataFrame | None" = None) -> Content:
@@ -99,8 +104,17 @@ def gather(request: Request, table: "GeoDataFrame | None" = None) -> Content:
     title = request.title or f"Land-cover change at {place(geobox)}"
     least = request.min_area if request.polygons is None else None
     dates = _pictures(sources, geobox, tags, table)
-    card = "" if request.card is None else _card(request.card)
-    return Content(sources.change, title, geobox, tags, table, seen, dates, least, card)
+    card, licence = _model(request.card, tags)
+    return Content(sources.change, title, geobox, tags, table, seen, dates, least, card, licence)
+
+
+def _model(card: Path | None, tags: dict[str, str]) -> tuple[str, str]:
+    """The card of the model that made a map, and what its weights are for, as far as known."""
+    path = made_by(tags)
+    if path is None:
+        return ("" if card is None else _card(card)), ""
+    text = card_of(path)[:_LONGEST_CARD] if card is None else _card(card)
+    return text, read_spec(path).licence
 
 
 def _card(path: Path) -> str:

@@ -69,7 +69,8 @@ def kind_rows(table: "GeoDataFrame") -> list[Row]:
     if "kind" not in table.columns or table["kind"].isna().all():
         return []
     areas = table.groupby("kind")["area_m2"].sum().sort_values(ascending=False)
-    return [(str(kind), float(area), float(area / areas.sum())) for kind, area in areas.items()]
+    total = max(float(areas.sum()), 1e-9)
+    return [(str(kind), float(area), float(area) / total) for kind, area in areas.items()]
 
 
 def provenance(change: Path, geobox: GeoBox, tags: dict[str, str]) -> list[tuple[str, str]]:

@@ -56,6 +56,9 @@ def render(content: Content, review: bool = False) -> str:
         figures=_figures(content),
         areas=_areas(content, left_out),
         provenance=_provenance(content),
+        weights=f" The model's weights are for {escape(content.licence)}."
+        if content.licence
+        else "",
         years=f" ({', '.join(map(escape, years))})" if years else "",
         styles="\n".join(f"<style>{style}</style>" for style in styles),
         data=_blocks(data, pictures),

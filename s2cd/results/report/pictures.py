@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from s2cd.detection.blocks import NOT_OBSERVED
-from s2cd.detection.changemap import CHANGED, pixel_areas
+from s2cd.detection.changemap import CHANGED
+from s2cd.detection.ground import ground_of
 from s2cd.results.views import Limits, date_views, means, step_to, strips, window_views
 from s2cd.scenes.header import grid_of
 from s2cd.scenes.pair import Pair
@@ -112,7 +113,7 @@ def look_at_map(path: Path) -> Seen:
     with reading(path) as source:
         geobox = grid_of(source, path)
         step = step_to(source.shape, _LONGEST_CLASS)
-        areas, parts = pixel_areas(geobox), []
+        ground, parts = ground_of(geobox), []
         sums = np.zeros(3)
         for ys in strips(source.height, step):
             window = ((ys.start, ys.stop), (0, source.width))
@@ -120,8 +121,8 @@ def look_at_map(path: Path) -> Seen:
             unseen = values == NOT_OBSERVED
             changed = (values >= CHANGED) & ~unseen
             layers = np.stack([changed, unseen, ~unseen])
-            if areas is not None:
-                sums += layers.sum(axis=2) @ areas[ys]
+            if ground is not None:
+                sums += [ground.area(layer, ys) for layer in layers]
             parts.append(means(layers[:2].astype(np.float32), step))
     share_changed, share_unseen = np.concatenate(parts, axis=1)
     box = _box(share_changed.shape, step)

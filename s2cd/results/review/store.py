@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
 from s2cd.output import completed, one_line
-from s2cd.results.polygons.read import read_polygons
+from s2cd.results.polygons.read import tidied
 from s2cd.results.polygons.shapes import ellipsoidal
 from s2cd.results.polygons.style import qml
 from s2cd.results.polygons.write import GPKG, LAYER, embed_style
@@ -55,13 +55,32 @@ class Store:
 
     def table(self, number: int | None = None) -> "GeoDataFrame":
         """All changes, those that were rejected too; or one of them."""
-        where = None if number is None else f"id = {number:d}"
-        return read_polygons(self.path, self.geobox, rejected=True, where=where)
+        return tidied(self._rows(number), self.path, self.geobox, rejected=True)
+
+    def _rows(self, number: int | None) -> "GeoDataFrame":
+        """Rows as they are, read through the connection that writes.
+
+        GDAL brings an SQLite of its own, and where two of them have one file open in one process,
+        closing it in the one takes the locks of the other: https://sqlite.org/howtocorrupt.html
+        (2.2.1).
+        """
+        import geopandas
+        import pandas
+        import shapely
+
+        text = f'SELECT * FROM "{LAYER}"' + ("" if number is None else " WHERE id = ?")  # noqa: S608
+        with self._reading() as base:
+            found = base.execute(text, () if number is None else (number,))
+            names = [column[0] for column in found.description]
+            table = pandas.DataFrame(found.fetchall(), columns=names)
+        blobs = table.pop(self._column)
+        shapes = shapely.from_wkb([None if blob is None else _wkb(blob) for blob in blobs])
+        return geopandas.GeoDataFrame(table, geometry=shapes, crs=self.geobox.crs.to_wkt())
 
     def counts(self) -> dict[str, int]:
         """How many changes there are of each status."""
-        with self._lock:
-            rows = self._base.execute(
+        with self._reading() as base:
+            rows = base.execute(
                 f'SELECT status, count(*) FROM "{LAYER}" GROUP BY status'  # noqa: S608
             ).fetchall()
         return {status: dict(rows).get(status, 0) for status in STATUSES}
@@ -112,6 +131,14 @@ class Store:
                 raise S2cdError(f"There is no change {number} in {self.path}. Load the page anew")
 
     @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock:
+                yield self._base
+        except sqlite3.Error as e:
+            raise S2cdError(f"{self.path} cannot be read: {one_line(e)}. Is it there?") from e
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock, self._base:
@@ -154,6 +181,12 @@ def _blob(polygon: Any, srs: int) -> bytes:
     west, south, east, north = polygon.bounds
     head = b"GP\x00\x03" + struct.pack("<i4d", srs, west, east, south, north)
     return head + bytes(shapely.to_wkb(polygon, byte_order=1))
+
+
+def _wkb(blob: bytes) -> bytes:
+    """The WKB of a geometry as GeoPackage holds it, without the header."""
+    envelope = (0, 32, 48, 48, 64)[blob[3] >> 1 & 7]
+    return blob[8 + envelope :]
 
 
 def create_store(table: "GeoDataFrame", path: Path, mark: str) -> None:

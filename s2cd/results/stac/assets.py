@@ -20,17 +20,20 @@ _KINDS = {
     ".html": "text/html",
     ".safetensors": "application/octet-stream",
 }
-CLASSES = [
-    {"value": 0, "name": "no-change", "description": "No change", "color_hint": "EEEEE8"},
-    {"value": 1, "name": "change", "description": "Change", "color_hint": "D61820"},
-    {
-        "value": NOT_OBSERVED,
-        "name": "not-observed",
-        "description": "Not observed in both dates",
-        "nodata": True,
-    },
-]
-"""The classes of a map, by the classification extension 2.0."""
+
+
+def classes_of(count: int) -> list[dict[str, Any]]:
+    """The classes of a map with so many kinds of change, by the classification extension 2.0."""
+    if count == 1:
+        changes = [{"value": 1, "name": "change", "description": "Change", "color_hint": "D61820"}]
+    else:
+        changes = [
+            {"value": n, "name": f"change-{n}", "description": f"Change of class {n}"}
+            for n in range(1, count + 1)
+        ]
+    none = {"value": 0, "name": "no-change", "description": "No change", "color_hint": "EEEEE8"}
+    unseen = {"value": NOT_OBSERVED, "name": "not-observed", "nodata": True}
+    return [none, *changes, {**unseen, "description": "Not observed in both dates"}]
 
 
 def asset(path: Path, beside: Path, title: str, roles: list[str]) -> dict[str, Any]:
@@ -48,9 +51,9 @@ def asset(path: Path, beside: Path, title: str, roles: list[str]) -> dict[str, A
     }
 
 
-def map_asset(path: Path, beside: Path, geobox: GeoBox) -> dict[str, Any]:
+def map_asset(path: Path, beside: Path, geobox: GeoBox, classes: int) -> dict[str, Any]:
     """A change map with its classes."""
-    band = {**_band("change", geobox), "classification:classes": CLASSES}
+    band = {**_band("change", geobox), "classification:classes": classes_of(classes)}
     return {**asset(path, beside, "Change map", ["data"]), "bands": [band]}
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from s2cd.detection.changemap import read_map
+from s2cd.detection.changemap import classes_said, read_map
 from s2cd.errors import S2cdError
+from s2cd.networks.shipped import made_by
 from s2cd.output import check_writable, completed
 from s2cd.results.places import degrees_at
 from s2cd.results.report.facts import day
@@ -42,7 +43,7 @@ class Files:
         report: Its page.
         before: The stack of the earlier date.
         after: The stack of the later date.
-        model: The checkpoint that made it.
+        model: The checkpoint that made it; one that ships with s2cd is found by itself.
         dates: The days of both dates, where the map does not say them.
     """
 
@@ -57,7 +58,7 @@ class Files:
 
 
 def write_item(files: Files, path: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Write the item of a map; and beside it, where a checkpoint is given, that of the network.
+    """Write the item of a map; and beside it that of the network, where its checkpoint is at hand.
 
     Raises:
         S2cdError: where a file cannot be used, or nothing says when the dates were.
@@ -67,9 +68,9 @@ def write_item(files: Files, path: Path, overwrite: bool = False) -> dict[str, A
     if geobox.crs is None:
         raise S2cdError(f"{files.change} has no CRS, and so no place. Georeference it in a GIS")
     item = map_item(files, path, geobox, tags)
-    if files.model is not None:
-        target = path.with_name(f"{files.model.stem}.json")
-        network = model_item(files.model, target, item["properties"]["end_datetime"], tags)
+    if (model := files.model or made_by(tags)) is not None:
+        target = path.with_name(f"{model.stem}.json")
+        network = model_item(model, target, item["properties"]["end_datetime"], tags)
         item["links"].append(
             {"rel": "derived_from", "href": relative(target, path), "type": "application/json"}
         )
@@ -102,7 +103,7 @@ def map_item(files: Files, path: Path, geobox: GeoBox, tags: dict[str, str]) -> 
         "bbox": bbox,
         "properties": {**_times(files, tags), **_projection(geobox), **_processing(tags)},
         "links": _links(files, path, tags),
-        "assets": _assets(files, path, geobox),
+        "assets": _assets(files, path, geobox, classes_said(tags)),
     }
 
 
@@ -178,13 +179,18 @@ def _processing(tags: dict[str, str]) -> dict[str, Any]:
     between = f" between {days[0]} and {days[1]}" if all(days) else ""
     return {
         "title": f"Land-cover change{between}",
-        "description": "0 no change, 1 change, 255 not observed. "
+        "description": f"0 no change, {_changes(tags)}, 255 not observed. "
         "Contains modified Copernicus Sentinel data.",
         "constellation": "sentinel-2",
         "instruments": ["msi"],
         "processing:software": {"s2cd": tags.get("S2CD_VERSION", "unknown")},
         "processing:lineage": "; ".join(steps),
     }
+
+
+def _changes(tags: dict[str, str]) -> str:
+    count = classes_said(tags)
+    return "1 change" if count == 1 else f"1 to {count} classes of change"
 
 
 def _links(files: Files, path: Path, tags: dict[str, str]) -> list[dict[str, Any]]:
@@ -209,8 +215,8 @@ def _links(files: Files, path: Path, tags: dict[str, str]) -> list[dict[str, Any
     return links
 
 
-def _assets(files: Files, path: Path, geobox: GeoBox) -> dict[str, Any]:
-    assets = {"change": map_asset(files.change, path, geobox)}
+def _assets(files: Files, path: Path, geobox: GeoBox, classes: int) -> dict[str, Any]:
+    assets = {"change": map_asset(files.change, path, geobox, classes)}
     others = (
         ("polygons", files.polygons, "Changes as polygons", ["data"]),
         ("report", files.report, "Report", ["overview"]),

@@ -8,6 +8,7 @@ function columnsOf(report) {
   const columns = [
     { key: "id", title: "No.", cell: idCell },
     { key: "kind", title: "What changed", cell: kindCell },
+    ...(new Set(report.items.map((item) => item.class)).size > 1 ? [{ key: "class", title: "Class", number: true, cell: (r, item) => String(item.class ?? "") }] : []),
     { key: "area_m2", title: "Area, ha", number: true, cell: (r, item) => hectares(item.area_m2) },
   ];
   if (known("probability_mean")) {
