@@ -28,7 +28,14 @@ from s2cd.detection.changemap import (
     write_layers,
 )
 from s2cd.detection.facts import Clock, Tally, tags_of
-from s2cd.detection.inputs import Input, check_memory, identity, in_memory, open_input
+from s2cd.detection.inputs import (
+    Input,
+    check_memory,
+    check_unchanged,
+    identity,
+    in_memory,
+    open_input,
+)
 from s2cd.detection.journal import Journal, Plan, held_journal
 from s2cd.detection.prepare import Preparation, prepared
 from s2cd.detection.schedule import Workers, run_all
@@ -153,6 +160,8 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         frozen = _learned(journal, detector, pair)
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
+        for path, known in zip((request.before, request.after), plan.inputs, strict=True):
+            check_unchanged(path, known)
         clock.lap("predict")
         tags = tags_of(detector, frozen, cut, ready)
         tally = _translate(journal, request, pair, (cut, tags))
@@ -277,8 +286,9 @@ def _translate(
             tally.add(block, classes, areas)
             yield block, (stored_probability(stored), classes)[-len(rasters) :]
 
+    overwrite = request.overwrite or bool(journal.recall("publishing"))
     journal.note("publishing", True)
-    write_layers(tuple(rasters), layers())
+    write_layers(tuple(rasters), layers(), overwrite)
     return tally
 
 
