@@ -1,10 +1,10 @@
 """A real S3 on this machine (moto's), in a process of its own, which can be killed.
 
     with Buckets(folder) as s3:
-        s3.put("stacks/a.tif", path); s3.keys("out/"); s3.seen()
+        s3.put("stacks/a.tif", path); s3.keys("out/"); s3.seen(); s3.fail("PUT")
 
 It checks signatures and rights as AWS does: `s3.owner` may do all, `s3.reader` only read; both are
-what the environment of a client has to be. Run as a program it serves, and writes down each request.
+what the environment of a client has to be. Run as a program it serves, and notes each request.
 """
 
 import json
@@ -23,6 +23,7 @@ class Buckets:
 
     def __init__(self, folder: Path):
         self.folder, self.log = folder, folder / "seen.jsonl"
+        self.fault = folder / "seen.fault"
         self.log.touch()
         command = [sys.executable, __file__, str(self.log)]
         with (folder / "said").open("w") as said:
@@ -51,9 +52,7 @@ class Buckets:
         import boto3
 
         credentials = {"aws_access_key_id": key, "aws_secret_access_key": secret}
-        return boto3.client(
-            service, endpoint_url=self.url, region_name="us-east-1", **credentials
-        )
+        return boto3.client(service, endpoint_url=self.url, region_name="us-east-1", **credentials)
 
     def _user(self, iam, name, actions):
         iam.create_user(UserName=name)
@@ -81,6 +80,10 @@ class Buckets:
         found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [one["Key"] for one in found.get("Contents", [])]
 
+    def fail(self, method: str | None) -> None:
+        """Have the server break off each answer to such requests (``*``: any) from now on."""
+        self.fault.write_text(method or "")
+
     def seen(self, after: int = 0) -> list[dict]:
         """The requests so far: method, path, range, status, and bytes sent."""
         return [json.loads(line) for line in self.log.read_text().splitlines()[after:]]
@@ -91,6 +94,7 @@ class _Noted:
 
     def __init__(self, app, log: Path):
         self.app, self.log, self.lock = app, log, threading.Lock()
+        self.fault = log.with_suffix(".fault")
 
     def __call__(self, environ, start):
         note = {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
@@ -100,6 +104,9 @@ class _Noted:
             note["status"] = int(status.split()[0])
             return start(status, headers, *more)
 
+        fault = self.fault.read_text() if self.fault.exists() else ""
+        if fault in ("*", note["method"]):
+            raise ConnectionAbortedError  # werkzeug closes the connection without an answer
         body = b"".join(self.app(environ, begin))
         note["sent"] = len(body)
         with self.lock, self.log.open("a") as log:

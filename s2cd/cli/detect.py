@@ -64,6 +64,8 @@ def detect(
     probability: Annotated[
         Path | None,
         typer.Option(
+            "-p",
+            "--probability",
             parser=path_of,
             metavar="PATH",
             help="Also write the probabilities (or scores) to this file.",

@@ -126,13 +126,17 @@ def identity(path: Path) -> list[Any]:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns, head]
 
 
-def check_unchanged(path: Path, known: list[Any]) -> None:
-    """Refuse what was read of a `Remote` that has changed since it had this `identity`.
+def check_unchanged(paths: Sequence[Path], known: Sequence[list[Any]]) -> None:
+    """Refuse what was read of a `Remote` that has changed since it had the `identity` known of it.
 
     A file of this machine is held open while it is read; ranges are asked for one after another.
+
+    Raises:
+        S2cdError: where one has changed.
     """
-    if isinstance(path, Remote) and identity(path) != known:
-        raise S2cdError(f"{path} changed while it was read. Start again")
+    for path, before in zip(paths, known, strict=True):
+        if isinstance(path, Remote) and identity(path) != before:
+            raise S2cdError(f"{path} changed while it was read. Start again")
 
 
 def _state(file: Path, folder: Path) -> list[Any]:

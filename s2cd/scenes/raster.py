@@ -71,7 +71,7 @@ def gdal(path: Path | None = None) -> Any:
         GDAL_ERROR_ON_LIBJPEG_WARNING=True,  # else what is missing of a JPEG is grey
         GDAL_PNG_WHOLE_IMAGE_OPTIM=False,  # its short way takes what is missing for black
         RAW_CHECK_FILE_SIZE=True,  # else what is missing of ENVI and its kin is 0
-        **({} if path is None else gdal_options(path)),
+        **gdal_options(path),
     )
 
 
