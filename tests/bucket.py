@@ -8,6 +8,7 @@ what the environment of a client has to be. Run as a program it serves, and note
 """
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -106,7 +107,8 @@ class _Noted:
 
         fault = self.fault.read_text() if self.fault.exists() else ""
         if fault in ("*", note["method"]):
-            raise ConnectionAbortedError  # werkzeug closes the connection without an answer
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError
         body = b"".join(self.app(environ, begin))
         note["sent"] = len(body)
         with self.lock, self.log.open("a") as log:

@@ -142,7 +142,9 @@ def zarr_store(folder: Path) -> Any:
     from zarr.storage import FsspecStore
 
     options = {**_options(folder), "max_concurrency": 1}  # else each chunk is asked for its size
-    return FsspecStore.from_url(str(folder), storage_options=options)
+    store = FsspecStore.from_url(str(folder), storage_options=options)
+    store.fs.retries = 1
+    return store
 
 
 def remove_all(folder: Remote) -> bool:
@@ -159,7 +161,9 @@ def _system(path: Remote) -> Any:
     """The file system of fsspec that a file is in."""
     import fsspec
 
-    return fsspec.filesystem(path.scheme, **_options(path))
+    system = fsspec.filesystem(path.scheme, **_options(path))
+    system.retries = 1  # botocore tries again already
+    return system
 
 
 def _options(path: Remote) -> dict[str, Any]:
@@ -174,8 +178,8 @@ def _options(path: Remote) -> dict[str, Any]:
         "client_kwargs": {"region_name": region} if region else {},
         "config_kwargs": {
             "connect_timeout": 10,
-            "read_timeout": 60,
-            "retries": {"max_attempts": 3, "mode": "standard"},
+            "read_timeout": 20,
+            "retries": {"total_max_attempts": 4, "mode": "standard"},
         },
         "use_listings_cache": False,
     }
