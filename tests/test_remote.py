@@ -2,15 +2,18 @@
 
 import os
 import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from bucket import BUCKET, Buckets
-from conftest import grid, landscape, refused
+from conftest import grid, landscape
 from servers import bucket, serving
 from test_cluster import Cluster
+from typer.testing import CliRunner
 
+from s2cd.cli.app import app
 from s2cd.detection.batch.pairs import read_pairs
 from s2cd.detection.batch.run import Batch, run_batch
 from s2cd.detection.detect import Request, detect_files
@@ -87,12 +90,13 @@ def test_from_s3_to_s3_is_the_file_of_this_machine_to_the_byte(pair, s3, run):
     asked = [one for one in s3.seen(start) if one["path"].startswith(f"/{BUCKET}/in/")]
     assert {one["method"] for one in asked} == {"GET", "HEAD"}
     assert all(one["range"] for one in asked if one["method"] == "GET")
-    assert f"{there.change} exists" in refused(run(*words))
+    with pytest.raises(ResultExistsError, match=r"out/change\.tif exists. Give --overwrite"):
+        detect_files(there)
 
 
 def test_of_a_large_file_only_the_ranges_that_are_needed_are_asked_for(s3, make_place):
     large = make_place((1200, 1200), BANDS)
-    small = open_stack(large.before)[:, 500:700, 500:700].compute()
+    small = open_stack(large.before)[:, 620:820, 620:820].compute()
     write_stack(small, large.before, overwrite=True)
     after = s3.put("after.tif", large.after)
     ways = {"model": "cva", "preparation": Preparation("none")}
@@ -102,7 +106,7 @@ def test_of_a_large_file_only_the_ranges_that_are_needed_are_asked_for(s3, make_
     detect_files(replace(here, after=path_of(after), change=large.folder / "there.tif"))
     assert (large.folder / "there.tif").read_bytes() == here.change.read_bytes()
     sent = [one["sent"] for one in s3.seen(start) if one["method"] == "GET"]
-    assert 0 < sum(sent) < 0.7 * large.after.stat().st_size
+    assert 0 < sum(sent) < 0.4 * large.after.stat().st_size
 
 
 def test_an_input_is_read_by_ranges_over_http(pair, place):
@@ -232,7 +236,7 @@ def test_an_input_that_changes_is_read_anew_and_never_mixed(pair, s3):
     assert not np.array_equal(open_stack(there.after)[0, :64, :64].values, held)
 
 
-def test_pairs_of_a_batch_may_lie_elsewhere(pair, s3, tmp_path, run):
+def test_pairs_of_a_batch_may_lie_elsewhere(pair, s3, tmp_path):
     here, there = pair
     listed = tmp_path / "pairs.csv"
     none = f"s3://{BUCKET}/in/none.tif"
@@ -242,8 +246,9 @@ def test_pairs_of_a_batch_may_lie_elsewhere(pair, s3, tmp_path, run):
     assert f"{none} cannot be read: No such file" in record["pairs"][1]["error"]
     detect_files(replace(here, threshold=0.4))
     assert (tmp_path / "out/a/here.tif").read_bytes() == here.change.read_bytes()
-    line = refused(run("batch", listed, "-o", f"s3://{BUCKET}/out"))
-    assert f"s3://{BUCKET}/out is no folder of this machine" in line
+    done = CliRunner().invoke(app, ["batch", str(listed), "-o", f"s3://{BUCKET}/out"])
+    assert done.exit_code == 1
+    assert done.stderr == f"error: s3://{BUCKET}/out is no folder of this machine. Name one\n"
 
 
 @pytest.mark.parametrize(
@@ -278,11 +283,10 @@ def test_what_a_server_refuses_is_one_line_without_secrets(
     assert not s3.keys("out/")
 
 
-def test_without_s3fs_a_line_says_what_to_install(pair, run, tmp_path):
-    (tmp_path / "botocore.py").write_text("raise ImportError")
-    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    done = run("detect", pair[1].before, pair[1].after, "-o", "c.tif", PYTHONPATH=path)
-    assert "pip install 's2cd[s3]'" in refused(done)
+def test_without_s3fs_a_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
+    with pytest.raises(S2cdError, match=r"s3://bucket/a\.tif, .* pip install 's2cd\[s3\]'"):
+        open_stack("s3://bucket/a.tif")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def batch(
     from s2cd.detection.batch.pairs import read_pairs
 
     if isinstance(output, Remote):
-        raise S2cdError(f"{output} is no folder of this machine, as a batch needs. Name one")
+        raise S2cdError(f"{output} is no folder of this machine. Name one")
     listed = read_pairs(pairs)  # before what is slow to import
     from s2cd.detection.batch.extras import Extra
     from s2cd.detection.batch.run import Batch, run_batch
