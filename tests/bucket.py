@@ -4,7 +4,8 @@
         s3.put("stacks/a.tif", path); s3.keys("out/"); s3.seen(); s3.fail("PUT")
 
 It checks signatures and rights as AWS does: `s3.owner` may do all, `s3.reader` only read; both are
-what the environment of a client has to be. Run as a program it serves, and notes each request.
+what the environment of a client has to be. Files of `s3.plain` lie at `s3.url`/plain/ for everyone.
+Run as a program it serves, and notes each request.
 """
 
 import json
@@ -26,6 +27,8 @@ class Buckets:
         self.folder, self.log = folder, folder / "seen.jsonl"
         self.fault = folder / "seen.fault"
         self.log.touch()
+        self.plain = folder / "plain"
+        self.plain.mkdir()
         command = [sys.executable, __file__, str(self.log)]
         with (folder / "said").open("w") as said:
             self.process = subprocess.Popen(
@@ -96,6 +99,7 @@ class _Noted:
     def __init__(self, app, log: Path):
         self.app, self.log, self.lock = app, log, threading.Lock()
         self.fault = log.with_suffix(".fault")
+        self.plain = log.parent / "plain"
 
     def __call__(self, environ, start):
         note = {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
@@ -109,11 +113,22 @@ class _Noted:
         if fault in ("*", note["method"]):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
-        body = b"".join(self.app(environ, begin))
+        app = self._file if note["path"].startswith("/plain/") else self.app
+        body = b"".join(app(environ, begin))
         note["sent"] = len(body)
         with self.lock, self.log.open("a") as log:
             log.write(json.dumps(note) + "\n")
         return [body]
+
+    def _file(self, environ, start):
+        from werkzeug.exceptions import HTTPException
+        from werkzeug.utils import send_from_directory
+
+        name = environ["PATH_INFO"].removeprefix("/plain/")
+        try:
+            return send_from_directory(self.plain, name, environ)(environ, start)
+        except HTTPException as e:
+            return e(environ, start)
 
 
 def serve(log: Path) -> None:

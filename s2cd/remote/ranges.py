@@ -62,10 +62,7 @@ def gdal_options(path: Path | None) -> dict[str, Any]:
     """
     if not isinstance(path, Remote):
         return {}
-    from rasterio.session import DummySession
-
     settings: dict[str, Any] = {
-        "session": DummySession(),  # GDAL reads AWS's variables itself
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nor asks for what may lie beside it
         "CPL_VSIL_CURL_NON_CACHED": "/vsis3/:/vsicurl/",
         "GDAL_HTTP_MAX_RETRY": 3,

@@ -66,8 +66,10 @@ def gdal(path: Path | None = None) -> Any:
     ``path`` is what will be read, where that may be a `Remote`.
     """
     import rasterio
+    from rasterio.session import DummySession
 
     return rasterio.Env(
+        DummySession(),  # GDAL reads AWS's variables itself; boto3, where it is there, takes 15 ms
         GDAL_ERROR_ON_LIBJPEG_WARNING=True,  # else what is missing of a JPEG is grey
         GDAL_PNG_WHOLE_IMAGE_OPTIM=False,  # its short way takes what is missing for black
         RAW_CHECK_FILE_SIZE=True,  # else what is missing of ENVI and its kin is 0
