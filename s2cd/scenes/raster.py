@@ -103,6 +103,8 @@ def open_raster(path: Path) -> Any:
             only = "GTiff" if isinstance(path, Remote) else None  # others are not made for ranges
             return rasterio.open(gdal_name(path), driver=only)
     except (RasterioError, OSError, ValueError, MemoryError) as e:
+        if isinstance(path, Remote):
+            raise unreadable(path, f"it is no GeoTIFF, or {one_line(e)}") from e
         raise S2cdError(f"{path} cannot be read as a raster: {one_line(e)}. Is it damaged?") from e
 
 
