@@ -52,7 +52,7 @@ def pair(place):
 
 @pytest.fixture
 def worth_it(monkeypatch):
-    """Any pair is large enough to ask for OpenVINO, and nothing was found yet."""
+    """Any pair is large enough to compare ways to compute, and nothing was found yet."""
     monkeypatch.setattr(selection, "LEAST_PIXELS", 1)
     monkeypatch.setattr(selection, "_VERDICTS", {})
 
@@ -114,7 +114,7 @@ def test_auto_takes_openvino_where_it_agrees_and_says_so_once(pair, checkpoint, 
     with caplog.at_level(logging.INFO, "s2cd"):
         assert detector.fit(pair).backend == "openvino"
         assert detector.fit(pair).backend == "openvino"
-    assert caplog.text.count("agrees with torch in 100.00 %") == 1
+    assert caplog.text.count("openvino in fp32: agrees with torch in fp32 in 100.00 %") == 1
 
 
 def wrong(monkeypatch, alter):
@@ -144,7 +144,7 @@ def test_a_backend_that_disagrees_is_not_taken(
     frozen = open_network(checkpoint, "cpu", backend="auto").fit(pair)
     assert frozen.backend == "torch"
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert len(said) == 1 and said[0].startswith("backend torch: OpenVINO agrees with it in ")
+    assert len(said) == 1 and said[0].startswith("not openvino in fp32: it agrees with ")
 
 
 def test_a_backend_that_agrees_is_taken(pair, checkpoint, worth_it, monkeypatch):
@@ -160,7 +160,7 @@ def test_a_network_that_cannot_be_converted_is_computed_by_torch(
 
     wrong(monkeypatch, refuse)
     assert open_network(checkpoint, "cpu", backend="auto").fit(pair).backend == "torch"
-    assert "backend torch: OpenVINO cannot compute it" in caplog.text
+    assert "not openvino in fp32: OpenVINO cannot compute it" in caplog.text
 
 
 def test_auto_is_torch_for_small_pairs_and_where_openvino_is_absent(
@@ -202,5 +202,52 @@ def test_what_was_chosen_is_kept_when_a_run_continues(pair, checkpoint):
     detector = open_network(checkpoint, "cpu", backend="auto")
     numbers = json.loads(json.dumps(detector.fit(pair).numbers()))
     assert detector.restore(numbers).backend == "torch"
+    assert detector.restore({**numbers, "precision": "bf16"}).precision == "bf16"
     if vino.has_openvino():
         assert detector.restore({**numbers, "backend": "openvino"}).backend == "openvino"
+
+
+def precisions(monkeypatch, native, there):
+    monkeypatch.setattr(selection, "has_native_bf16", lambda device: native)
+    monkeypatch.setattr(selection, "has_openvino", lambda: there)
+    asked = [("auto", "auto"), ("auto", "fp32"), ("torch", "auto"), ("openvino", "auto")]
+    return [[str(way) for way in selection.ways(*both, "cpu")] for both in asked]
+
+
+def test_bf16_is_tried_only_where_it_is_native_and_the_fast_ways_first(monkeypatch):
+    torch_in, vino_in = "torch in {}".format, "openvino in {}".format
+    plain, half = torch_in("fp32"), torch_in("bf16")
+    both = [vino_in("bf16"), vino_in("fp32")]
+    assert precisions(monkeypatch, True, True) == [
+        [*both, half, plain], [vino_in("fp32"), plain], [half, plain], both,
+    ]  # fmt: skip
+    assert precisions(monkeypatch, False, False)[:3] == [[plain]] * 3
+
+
+def bf16(monkeypatch, alter):
+    """Make torch in bf16 native, and give altered log odds."""
+    real = runtime.Eager.logits
+
+    def logits(self, dates):
+        plain = real(replace(self, precision="fp32"), dates)
+        return alter(plain) if self.precision == "bf16" else plain
+
+    monkeypatch.setattr(runtime.Eager, "logits", logits)
+    monkeypatch.setattr(selection, "has_native_bf16", lambda device: True)
+    monkeypatch.setattr(selection, "has_openvino", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("alter", "taken"), [(lambda x: x + 0.02, "bf16"), (lambda x: x + 0.5, "fp32")]
+)
+def test_bf16_is_taken_only_where_the_map_is_that_of_fp32(
+    pair, checkpoint, worth_it, monkeypatch, alter, taken
+):
+    bf16(monkeypatch, alter)
+    detector = open_network(checkpoint, "cpu", "auto", "auto")
+    assert detector.fit(pair).precision == taken
+
+
+def test_an_unknown_precision_is_refused_in_one_line(place, checkpoint, run):
+    words = ("detect", place.before, place.after, "-o", "c.tif", "--model", checkpoint)
+    assert "no precision 'fp8'" in refused(run(*words, "--precision", "fp8"))

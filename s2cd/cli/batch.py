@@ -88,7 +88,7 @@ def batch(
     workers: Workers = None,
     scheduler: Scheduler = None,
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     backend: Backend = "auto",
     config: Config = None,
     overwrite: Overwrite = False,

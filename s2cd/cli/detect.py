@@ -79,7 +79,7 @@ def detect(
     workers: Workers = None,
     scheduler: Scheduler = None,
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     backend: Backend = "auto",
     config: Config = None,
     overwrite: Overwrite = False,
@@ -119,6 +119,8 @@ def detect(
         f"{summary['observed_fraction']:.1%} observed; model {summary['model']}, "
         f"bands {' '.join(summary['bands'])}"
     )
+    stages = ", ".join(f"{name} {took:.1f}" for name, took in summary["seconds"].items())
+    say(f"seconds: {stages}")
 
 
 def _models(context: typer.Context) -> None:

@@ -101,18 +101,23 @@ def _features() -> list[str]:
 
 
 def _backend(device: str) -> dict[str, str | None]:
-    """What computes the network that ships, as ``--backend auto`` chooses it, and why."""
-    from s2cd.networks.selection import LEAST_PIXELS, why_not
+    """How the network that ships is computed, as ``auto`` chooses it, and why."""
+    from s2cd.networks.openvino import has_openvino
+    from s2cd.networks.selection import LEAST_PIXELS, ways
     from s2cd.networks.shipped import shipped
 
     network = next(iter(shipped()), None)
-    if reason := why_not(device):
-        return {"network": network, "auto": "torch", "why": reason}
-    why = (
-        f"installed, and the device is cpu; for pairs from {LEAST_PIXELS / 1e6:g} million pixels "
-        "on, once it agrees with torch on two of their windows"
-    )
-    return {"network": network, "auto": "openvino", "why": why}
+    *quick, plain = ways("auto", "auto", device)
+    if not quick:
+        why = "nothing faster is there"
+    else:
+        why = (
+            f"the first of {', '.join(map(str, quick))} that agrees with {plain} on two windows of "
+            f"a pair; {plain} for pairs of less than {LEAST_PIXELS / 1e6:g} million pixels"
+        )
+    if device == "cpu" and not has_openvino():
+        why += "; OpenVINO is not installed (pip install 's2cd[openvino]')"
+    return {"network": network, "auto": str((quick or [plain])[0]), "why": why}
 
 
 def _drivers() -> dict[str, bool]:

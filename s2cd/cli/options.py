@@ -169,7 +169,9 @@ BlockSize = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        "--precision", help="Of networks: fp32, or bf16 where the processor has it natively."
+        "--precision",
+        help="Of networks: fp32, or bf16 where the processor has it natively; auto takes bf16 for "
+        "large pairs where it says the same.",
     ),
 ]
 Backend = Annotated[

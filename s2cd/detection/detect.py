@@ -180,9 +180,12 @@ def _opened(request: Request) -> tuple[list[Input], Detector, Pair]:
 
 def _compute(request: Request) -> Compute:
     """What networks compute on: what is installed here says nothing of the workers of a cluster."""
-    if request.workers.scheduler is not None and request.compute.backend == "auto":
-        return replace(request.compute, backend="torch")
-    return request.compute
+    asked = request.compute
+    if request.workers.scheduler is None:
+        return asked
+    backend = "torch" if asked.backend == "auto" else asked.backend
+    precision = "fp32" if asked.precision == "auto" else asked.precision
+    return replace(asked, backend=backend, precision=precision)
 
 
 def _classes(

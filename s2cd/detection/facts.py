@@ -52,7 +52,7 @@ def tags_of(
         **ready.tags(),
     }
     if "backend" in numbers:
-        tags["BACKEND"] = numbers["backend"]
+        tags |= {"BACKEND": numbers["backend"], "PRECISION": numbers["precision"]}
     for role, date in (("BEFORE", pair.before), ("AFTER", pair.after)):
         tags[role] = str(date.attrs.get("source", "an array"))
         for key in ("SENSING_TIME", "PRODUCT"):

@@ -24,7 +24,7 @@ from s2cd.networks.runtime import (
     probabilities,
 )
 from s2cd.networks.scaling import UNSCALED, Scaling
-from s2cd.networks.selection import choose_backend
+from s2cd.networks.selection import choose_way, ways
 from s2cd.networks.spec import Spec
 from s2cd.scenes.pair import Pair
 
@@ -58,7 +58,7 @@ class FrozenNetwork:
     def numbers(self) -> dict[str, Any]:
         """What was learned, fit for JSON."""
         learned = None if self.statistics is None else asdict(self.statistics)
-        return {"statistics": learned, "backend": self.backend}
+        return {"statistics": learned, "backend": self.backend, "precision": self.precision}
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ class Network:
     def fit(self, pair: Pair) -> Frozen:
         """Learn the statistics of each date and band, where the network is normalised by them.
 
-        Its partner learns from the pair as well, where it has one. What backend ``auto`` is, is
-        learned here too: it must agree with torch on this pair.
+        Its partner learns from the pair as well, where it has one. What ``auto`` is, is learned
+        here too: it must agree on this pair with torch in fp32.
 
         Raises:
             S2cdError: where no pixel is valid in both dates, or the weights cannot be loaded.
@@ -147,10 +147,12 @@ class Network:
             if statistics is None:
                 raise S2cdError(NOTHING_VALID)
             self._warn_of(statistics)
-        frozen = self._frozen(statistics, "torch" if self.backend == "auto" else self.backend)
+        where = _device(self.device, self.backend)
+        possible = ways(self.backend, self.precision, where)
+        frozen = self._frozen(statistics, *possible[-1])
         heard = partial(self._heard, IrMad().fit(pair) if self.spec.partner else None)
-        if self.backend == "auto":
-            frozen = replace(frozen, backend=choose_backend(frozen, heard, pair, self))
+        way = choose_way(possible, heard, (frozen, pair, self))
+        frozen = replace(frozen, backend=way.backend, precision=way.precision)
         return heard(frozen)
 
     def restore(self, numbers: dict[str, Any]) -> Frozen:
@@ -160,7 +162,8 @@ class Network:
             mean, std = (tuple(map(tuple, learned[key])) for key in ("mean", "std"))
             statistics = Statistics(mean, std)
         partner = IrMad().restore(numbers["partner"]) if self.spec.partner else None
-        return self._heard(partner, self._frozen(statistics, numbers["backend"]))
+        frozen = self._frozen(statistics, numbers["backend"], numbers["precision"])
+        return self._heard(partner, frozen)
 
     def _heard(self, partner: FrozenIrMad | None, own: FrozenNetwork) -> Frozen:
         """Alone, or with its partner, which then is given what is not scaled yet."""
@@ -169,8 +172,8 @@ class Network:
             return own
         return Together(replace(own, scaling=UNSCALED), partner, agreement)
 
-    def _frozen(self, statistics: Statistics | None, backend: str) -> FrozenNetwork:
-        facts = (str(self.path), self.sha256, self.device, self.precision)
+    def _frozen(self, statistics: Statistics | None, backend: str, precision: str) -> FrozenNetwork:
+        facts = (str(self.path), self.sha256, self.device, precision)
         backend_at(backend, *facts)
         return FrozenNetwork(*facts, statistics, self.spec.scaling, backend)
 
@@ -200,11 +203,16 @@ def open_network(
     """
     spec = read_spec(path)
     check_backend(backend, device)
-    where = "cpu" if backend == "openvino" else choose_device(device)
-    check_precision(precision, where)
+    where = _device(device, backend)
+    if precision != "auto":
+        check_precision(precision, where)
     if spec.licence:
         _say_licence(path.stem, spec.licence)
     return Network(path.resolve(), sha256_of(path), spec, device, precision, backend)
+
+
+def _device(device: str, backend: str) -> str:
+    return "cpu" if backend == "openvino" else choose_device(device)
 
 
 @cache

@@ -60,6 +60,11 @@ class OpenVino:
         return held[key]
 
 
+def forget() -> None:
+    """Give back what this thread computes with; it compiles again where it is asked again."""
+    _COMPILED.__dict__.clear()
+
+
 @lru_cache(maxsize=2)
 def _converted(path: str, sha256: str, shape: tuple[int, ...]) -> Any:
     """The model of a checkpoint for one window of that shape.

@@ -22,7 +22,7 @@ class Compute:
     """What networks compute on, and how: names of `networks.runtime`."""
 
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     backend: str = "auto"
 
 

@@ -1,16 +1,16 @@
-"""Which backend ``auto`` is: the fast one where it is there, pays, and says what torch says."""
+"""What ``auto`` is: the fastest way to compute a network that says what torch says in fp32."""
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
-from s2cd.networks.openvino import has_openvino
-from s2cd.networks.runtime import choose_device
+from s2cd.networks.openvino import forget, has_openvino
+from s2cd.networks.runtime import has_native_bf16
 from s2cd.scenes.pair import Pair, Window
 
 if TYPE_CHECKING:
@@ -29,71 +29,85 @@ NEAR = {"fp32": 0.005, "bf16": 0.05}
 """By precision: a step of the map; what rounding to 8 bits of a mantissa explains."""
 _WINDOWS = 2
 _SOUGHT = 25
-_VERDICTS: dict[tuple[str, str, str], bool] = {}
-"""What was found in this process, by network and precision."""
+_VERDICTS: dict[tuple[str, str, str, str], bool] = {}
+"""What was found in this process, by network, backend and precision."""
 
 
-def why_not(device: str, pixels: int | None = None) -> str | None:
-    """Why ``auto`` is torch without a comparison; None where OpenVINO is to be compared."""
-    if choose_device(device) != "cpu":
-        return "the device is cuda"
-    if not has_openvino():
-        return "OpenVINO is not installed (pip install 's2cd[openvino]')"
-    if pixels is not None and pixels < LEAST_PIXELS:
-        return f"fewer than {LEAST_PIXELS / 1e6:g} million pixels: not worth a conversion"
-    return None
+class Way(NamedTuple):
+    """A backend and a precision, by the names of `networks.runtime`."""
+
+    backend: str
+    precision: str
+
+    def __str__(self) -> str:
+        """As it is said to users."""
+        return f"{self.backend} in {self.precision}"
 
 
-def choose_backend(
-    frozen: "FrozenNetwork", heard: "Hearing", pair: Pair, detector: "Detector"
-) -> str:
-    """The backend for a pair: ``openvino`` or ``torch``; what is found is said once a process.
+def ways(backend: str, precision: str, device: str) -> list[Way]:
+    """What was asked for may be, the fastest first; the last is sound without a comparison.
 
     Args:
-        frozen: The network, as it has learned from the pair.
-        heard: Gives the detector in which a network like it is heard, with its partner.
-        pair: Both dates.
-        detector: Of which these are.
+        backend: One of `runtime.BACKENDS`.
+        precision: One of `runtime.PRECISIONS`, or ``auto``.
+        device: ``cpu`` or ``cuda``.
     """
-    if reason := why_not(frozen.device, pair.shape[0] * pair.shape[1]):
-        logger.debug("backend torch: %s", reason)
-        return "torch"
-    key = (frozen.path, frozen.sha256, frozen.precision)
-    if key not in _VERDICTS:
-        if not (windows := list(_windows(pair, detector.window))):
-            return "torch"  # nothing to compare on, and next to nothing to compute
-        both = (
-            heard(replace(frozen, precision="fp32", backend="torch")),
-            heard(replace(frozen, backend="openvino")),
-        )
-        limits = detector.threshold, NEAR[frozen.precision]
-        _VERDICTS[key] = _agrees(both, windows, limits)
-    return "openvino" if _VERDICTS[key] else "torch"
+    native = ["bf16"] if has_native_bf16(device) else []
+    precisions = [*native, "fp32"] if precision == "auto" else [precision]
+    there = ["openvino"] if device == "cpu" and has_openvino() else []
+    backends = [*there, "torch"] if backend == "auto" else [backend]
+    return [Way(*both) for both in ((b, p) for b in backends for p in precisions)]
 
 
-def _agrees(
-    both: "tuple[Frozen, Frozen]", windows: list[Window], limits: tuple[float, float]
-) -> bool:
-    """Whether OpenVINO gives the map of torch in fp32 on these windows; either way it is said."""
+def choose_way(
+    possible: list[Way], heard: "Hearing", parts: "tuple[FrozenNetwork, Pair, Detector]"
+) -> Way:
+    """The first that gives the map of torch in fp32 on the pair, else the last; it is said.
+
+    Args:
+        possible: Of `ways`.
+        heard: Gives the detector in which a network like it is heard, with its partner.
+        parts: The network as it has learned from the pair, the pair, and the detector.
+    """
+    frozen, pair, detector = parts
+    *quick, plain = possible
+    if not quick or pair.shape[0] * pair.shape[1] < LEAST_PIXELS:
+        return plain
+    windows: list[Window] = []
+    for way in quick:
+        key = (frozen.path, frozen.sha256, *way)
+        if key not in _VERDICTS:
+            windows = windows or list(_windows(pair, detector.window))
+            if not windows:
+                return plain  # nothing to compare on, and next to nothing to compute
+            both = [
+                heard(replace(frozen, backend=b, precision=p))
+                for b, p in (Way("torch", "fp32"), way)
+            ]
+            _VERDICTS[key] = _agrees(way, both, windows, detector.threshold)
+        if _VERDICTS[key]:
+            return way
+    return plain
+
+
+def _agrees(way: Way, both: "list[Frozen]", windows: list[Window], threshold: float) -> bool:
+    """Whether a way gives the map of torch in fp32 on these windows; either way it is said."""
     try:
-        equal = _equal(both, windows, *limits)
+        equal = _equal(both, windows, threshold, NEAR[way.precision])
     except S2cdError as e:
-        logger.warning("backend torch: %s", e)
+        logger.warning("not %s: %s", way, e)
         return False
+    finally:
+        forget()  # the threads that compute the blocks have copies of their own
+    said = f"{100 * equal:.2f} % of the pixels of this pair's windows"
     if equal < LEAST_EQUAL:
-        logger.warning(
-            "backend torch: OpenVINO agrees with it in %.2f %% of the pixels of this pair's "
-            "windows only",
-            100 * equal,
-        )
+        logger.warning("not %s: it agrees with torch in fp32 in %s only", way, said)
         return False
-    logger.info("backend openvino: agrees with torch in %.2f %% of the pixels", 100 * equal)
+    logger.info("%s: agrees with torch in fp32 in %s", way, said)
     return True
 
 
-def _equal(
-    both: "tuple[Frozen, Frozen]", windows: list[Window], threshold: float, near: float
-) -> float:
+def _equal(both: "list[Frozen]", windows: list[Window], threshold: float, near: float) -> float:
     """The share of valid pixels where two backends say the same; 0 where nothing is valid."""
     same = count = 0
     for window in windows:

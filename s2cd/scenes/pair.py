@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -254,11 +255,19 @@ def read_date(date: xr.DataArray, ys: slice, xs: slice) -> NDArray[np.float32]:
     columns = slice(min(max(xs.start, 0), width), max(min(xs.stop, width), 0))
     if rows.stop <= rows.start or columns.stop <= columns.start:
         return np.full((len(date), ys.stop - ys.start, xs.stop - xs.start), np.nan, np.float32)
-    inside = date.data[:, rows, columns]
-    if hasattr(inside, "compute"):
-        inside = inside.compute(scheduler="synchronous")
-    if (rows, columns) == (ys, xs):
-        return np.asarray(inside, np.float32)
     result = np.full((len(date), ys.stop - ys.start, xs.stop - xs.start), np.nan, np.float32)
-    paste(np.asarray(inside, np.float32), (rows, columns), result, (ys, xs))
+    for part_ys, part_xs in product(_in_chunks(date, 1, rows), _in_chunks(date, 2, columns)):
+        part = date.data[:, part_ys, part_xs]
+        if hasattr(part, "compute"):
+            part = part.compute(scheduler="synchronous")
+        paste(np.asarray(part, np.float32), (part_ys, part_xs), result, (ys, xs))
     return result
+
+
+def _in_chunks(date: xr.DataArray, axis: int, pixels: slice) -> Iterator[slice]:
+    """Pixels along an axis, chunk by chunk: of several at once dask would make one more copy."""
+    start = 0
+    for size in date.chunks[axis] if date.chunks else (date.shape[axis],):
+        if start < pixels.stop and start + size > pixels.start:
+            yield slice(max(start, pixels.start), min(start + size, pixels.stop))
+        start += size

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,31 +88,42 @@ class RasterReader:
                 if self.dtype != np.float32:
                     return raw.astype(self.dtype)
                 with np.errstate(over="ignore", invalid="ignore"):
-                    return self._scaled(raw, self._hidden(source, raw, window))
+                    values = self._scaled(raw)
+                for hidden in self._hidden(source, raw, window):
+                    if hidden.any():
+                        np.copyto(values, np.nan, where=hidden)
+                return values
         except (RasterioError, MemoryError) as e:
             raise unreadable(self.header.path, one_line(e)) from e
 
-    def _scaled(self, raw: NDArray[Any], hidden: NDArray[np.bool_]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = raw.astype(np.float32)
+    def _scaled(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """Reflectance, in as few passes as it takes: reading is a good part of a fast detection."""
         if self.header.scale != 1.0:
-            values *= np.float32(self.header.scale)
+            scale = np.float32(self.header.scale)
+            values = np.multiply(raw, scale, dtype=np.float32, casting="unsafe")
+        else:
+            values = raw.astype(np.float32)
         if self.header.shift != 0.0:
             values += np.float32(self.header.shift)
         if raw.dtype.kind == "f" or raw.dtype.itemsize > 2:
-            hidden |= ~(np.abs(values) <= _HIGHEST)
-        if hidden.any():
-            np.copyto(values, np.nan, where=hidden)
+            np.copyto(values, np.nan, where=~(np.abs(values) <= _HIGHEST))
         return values
 
-    def _hidden(self, source: Any, raw: NDArray[Any], window: Any) -> NDArray[np.bool_]:
-        """Where there is no data, by the file's own no-data value, alpha band or QA flags."""
+    def _hidden(self, source: Any, raw: NDArray[Any], window: Any) -> Iterator[NDArray[np.bool_]]:
+        """Where there is no data, by the file's own no-data value, alpha band and QA flags."""
         nodata = self.header.nodata
-        hidden = np.zeros(raw.shape, bool) if nodata is None else raw == nodata
+        if nodata is not None and raw.dtype.kind == "f":
+            yield raw == nodata
+        elif nodata is not None and np.float64(nodata).is_integer():  # else no pixel can hold it
+            limits = np.iinfo(raw.dtype)
+            if (
+                limits.min <= nodata <= limits.max
+            ):  # compared as floats, it takes three times as long
+                yield raw == raw.dtype.type(nodata)
         if self.header.has_alpha:
-            hidden |= source.dataset_mask(window=window) == 0
+            yield source.dataset_mask(window=window) == 0
         if self.masked:
-            hidden |= (source.read(self.header.qa_index, window=window) & self.masked) != 0
-        return hidden
+            yield (source.read(self.header.qa_index, window=window) & self.masked) != 0
 
 
 def _handle(path: Path, version: tuple[Any, ...]) -> Any:

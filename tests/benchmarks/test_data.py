@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyogrio
 import pytest
 import rasterio
@@ -47,11 +46,10 @@ def labelled(stacks, drawn, tmp_path_factory):
     return out, peak_of([sys.executable, "-m", "s2cd", *words])
 
 
-def test_a_label_of_a_full_tile_takes_little_memory(labelled):
+def test_a_label_of_a_full_tile_takes_little_memory(labelled, figure):
     out, peak = labelled
-    print(
-        f"label, {POLYGONS} polygons on {SIZE} x {SIZE}: {peak.mib:.0f} MiB, {peak.seconds:.0f} s"
-    )
+    what = f"`label`, {POLYGONS} polygons on a full tile: peak memory"
+    figure(what, f"{peak.mib:.0f} MiB, {peak.seconds:.0f} s", f"{LIMIT} MiB")
     with rasterio.open(out) as file:
         assert file.shape == (SIZE, SIZE)
         assert file.read(1, out_shape=(549, 549), resampling=Resampling.nearest).any()
@@ -88,7 +86,9 @@ print(json.dumps({"prepare_s": prepared, "batch_s": drawn, "areas": len(samples)
 """
 
 
-def test_what_training_reads_of_a_large_scene_takes_little_memory(stacks, labelled, tmp_path):
+def test_what_training_reads_of_a_large_scene_takes_little_memory(
+    stacks, labelled, tmp_path, figure
+):
     """Twenty bands of a full tile are 9.6 GB as they are prepared."""
     import json
 
@@ -105,11 +105,13 @@ def test_what_training_reads_of_a_large_scene_takes_little_memory(stacks, labell
         f"MiB while it is prepared ({made.seconds:.0f} s), {again.mib:.0f} MiB afterwards; "
         f"{facts['batch_s'] * 1000:.0f} ms a batch of 16 windows of 128"
     )
+    what = "`train` on a full tile: peak memory while it is prepared, and afterwards"
+    figure(what, f"{made.mib:.0f}, {again.mib:.0f} MiB", f"{LIMIT}, 1024 MiB")
     assert size > 9e9
     assert made.mib < LIMIT and again.mib < 1024
 
 
-def test_the_loader_takes_a_small_part_of_a_training_step(stacks, tmp_path):
+def test_the_loader_takes_a_small_part_of_a_training_step(stacks, tmp_path, figure):
     pair = stacks(2750)
     with rasterio.open(pair.before) as file:
         profile = {**file.profile, "count": 1, "dtype": "uint8", "nodata": 255, "predictor": 1}
@@ -126,8 +128,6 @@ def test_the_loader_takes_a_small_part_of_a_training_step(stacks, tmp_path):
     import json
 
     waited = json.loads(done.stdout)["waited"]
-    print(
-        f"unet, batch 16, 20 steps on {psutil.cpu_count()} cores: the loader made it wait for "
-        f"{waited:.2%} of a step ({time.monotonic() - began:.0f} s in all)"
-    )
+    print(f"\n20 steps of 16 windows, unet: {time.monotonic() - began:.0f} s in all")
+    figure("`train`: share of a step that waits for data", f"{waited:.2%}", "5 %")
     assert waited <= 0.05

@@ -93,7 +93,7 @@ def downloading(url: str, folder: Path, out: Path) -> list[object]:
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_four_connections_are_used_to_90_percent_within_200_mib(tmp_path, scale):
+def test_four_connections_are_used_to_90_percent_within_200_mib(tmp_path, scale, figure):
     folder = archive(tmp_path / "archive", scale)
     with served(folder, "--rate", RATE) as (url, state):
         peak = peak_of(downloading(url, tmp_path, tmp_path / "out"))
@@ -104,6 +104,8 @@ def test_four_connections_are_used_to_90_percent_within_200_mib(tmp_path, scale)
         f"{size / 1e6:.0f} MB in {seconds:.1f} s: {size / seconds / 1e6:.1f} MB/s, {share:.1%} of "
         f"4 x {RATE / 1e6:.0f} MB/s; peak {peak.mib:.0f} MiB (PSS)"
     )
+    what = f"`fetch`, {size / 1e6:.0f} MB: share of four connections of {RATE / 1e6:.0f} MB/s"
+    figure(what, f"{share:.1%}, {peak.mib:.0f} MiB", "90 %, 200 MiB")
     assert share >= 0.9
     assert peak.mib < 200
 
