@@ -5,11 +5,13 @@ import glob
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from s2cd.errors import ResultExistsError, S2cdError, UnwritableError
+from s2cd.remote import Remote, told, upload
 
 
 def check_writable(path: Path, overwrite: bool = False) -> None:
@@ -19,6 +21,9 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
         ResultExistsError: where the result is there and ``overwrite`` is false.
         S2cdError: where its folder is missing or closed, or ``path`` is a folder.
     """
+    if isinstance(path, Remote):
+        _check_remote(path, overwrite)
+        return
     folder = path.parent
     if not folder.is_dir():
         raise S2cdError(f"The folder {folder} for {path.name} does not exist. Create it first")
@@ -32,20 +37,37 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
         )
 
 
+def _check_remote(path: Remote, overwrite: bool) -> None:
+    if path.scheme != "s3":
+        raise S2cdError(f"{path} cannot be written. Name a file or s3://BUCKET/KEY as the result")
+    if path.exists() and not overwrite:
+        raise ResultExistsError(f"{path} exists. Give --overwrite to replace it")
+
+
 @contextmanager
 def completed(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to; on success it becomes ``path``.
+    """Give a temporary name to write to, as `temporary_for`; on success it becomes ``path``.
 
     Raises:
         S2cdError: where it cannot be written; nothing is left behind then.
     """
     check_writable(path, overwrite)
+    with temporary_for(path) as temporary, write_errors(path):
+        yield temporary
+        publish(temporary, path, overwrite)
+
+
+@contextmanager
+def temporary_for(path: Path) -> Iterator[Path]:
+    """A name on this machine to write to, gone afterwards: beside ``path`` where that is here."""
+    if isinstance(path, Remote):
+        with tempfile.TemporaryDirectory(prefix="s2cd-") as folder:
+            yield Path(folder) / path.name
+        return
     sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with write_errors(path):
-            yield temporary
-            publish(temporary, path)
+        yield temporary
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -58,9 +80,10 @@ def write_errors(path: Path) -> Iterator[None]:
     from rasterio.errors import RasterioError
 
     try:
-        yield
+        with told(path):
+            yield
     except (RasterioError, CPLE_BaseError) as e:  # first: some are OSErrors without a number
-        if _is_full(path.parent):
+        if _is_full(_folder_of(path)):
             raise _full(path) from e
         raise UnwritableError(
             f"{path} cannot be written: {one_line(e)}. Check the space and the mode of its folder"
@@ -68,13 +91,21 @@ def write_errors(path: Path) -> Iterator[None]:
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(path) from e
+        if isinstance(path, Remote) and isinstance(e, FileNotFoundError):
+            raise UnwritableError(f"{path} cannot be written: there is no such bucket") from e
         raise UnwritableError(
             f"{path} cannot be written: {e.strerror or one_line(e)}. Check its folder"
         ) from e
 
 
 def _full(path: Path) -> UnwritableError:
-    return UnwritableError(f"The disk is full: {path} was not written. Free space there")
+    there = f"in {_folder_of(path)}" if isinstance(path, Remote) else "there"
+    return UnwritableError(f"The disk is full: {path} was not written. Free space {there}")
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder of this machine in which a result is made."""
+    return Path(tempfile.gettempdir()) if isinstance(path, Remote) else path.parent
 
 
 def _is_full(folder: Path) -> bool:
@@ -83,8 +114,11 @@ def _is_full(folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < 1 << 20
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Sync ``temporary`` to the disk and give it its final name, in one step."""
+def publish(temporary: Path, path: Path, overwrite: bool = True) -> None:
+    """Sync ``temporary`` to the disk and give it its final name, in one step; or upload it."""
+    if isinstance(path, Remote):
+        upload(temporary, path, overwrite)
+        return
     sync(temporary)
     os.replace(temporary, path)
     sync(path.parent)

@@ -149,10 +149,10 @@ def test_interrupted_between_two_results_the_same_request_still_continues(place,
 
     real = changemap.publish
 
-    def once(temporary, path):
+    def once(temporary, path, *how):
         if path == results[1]:
             raise Stop
-        real(temporary, path)
+        real(temporary, path, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(changemap, "publish", once)

@@ -10,14 +10,15 @@ import s2cd
 PACKAGE = Path(s2cd.__file__).parent
 RANK = {
     "errors": 0,
-    "output": 1,
-    "scenes": 2,
-    "sources": 3,
-    "networks": 3,
-    "detection": 4,
-    "learning": 5,
-    "results": 5,
-    "cli": 6,
+    "remote": 1,
+    "output": 2,
+    "scenes": 3,
+    "sources": 4,
+    "networks": 4,
+    "detection": 5,
+    "learning": 6,
+    "results": 6,
+    "cli": 7,
 }
 
 

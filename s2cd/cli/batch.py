@@ -31,6 +31,7 @@ from s2cd.cli.options import (
     split,
 )
 from s2cd.errors import S2cdError
+from s2cd.remote import Remote, path_of
 
 if TYPE_CHECKING:
     from s2cd.detection.detect import Request
@@ -53,7 +54,14 @@ def batch(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The folder: NAME/change.tif, and batch.json.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            parser=path_of,
+            metavar="PATH",
+            help="The folder: NAME/change.tif, and batch.json.",
+        ),
     ],
     jobs: Annotated[
         int | None,
@@ -95,6 +103,8 @@ def batch(
     """
     from s2cd.detection.batch.pairs import read_pairs
 
+    if isinstance(output, Remote):
+        raise S2cdError(f"{output} is no folder of this machine. Name one")
     listed = read_pairs(pairs)  # before what is slow to import
     from s2cd.detection.batch.extras import Extra
     from s2cd.detection.batch.run import Batch, run_batch

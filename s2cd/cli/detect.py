@@ -15,7 +15,6 @@ from s2cd.cli.options import (
     Json,
     Model,
     Normalize,
-    Output,
     Overwrite,
     Precision,
     Quiet,
@@ -29,6 +28,7 @@ from s2cd.cli.options import (
     say,
     split,
 )
+from s2cd.remote import path_of
 
 GROUP = "2. Maps: what changed"
 
@@ -45,14 +45,31 @@ def add_to(app: typer.Typer) -> None:
 
 def detect(
     before: Annotated[
-        Path, typer.Argument(help="The earlier stack or raster, or Level-1C product.")
+        Path,
+        typer.Argument(
+            parser=path_of,
+            metavar="BEFORE",
+            help="The earlier stack or raster, or Level-1C product; s3:// and https:// too.",
+        ),
     ],
-    after: Annotated[Path, typer.Argument(help="The later one.")],
-    output: Output,
+    after: Annotated[Path, typer.Argument(parser=path_of, metavar="AFTER", help="The later one.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", parser=path_of, metavar="PATH", help="The file, or s3://, to write."
+        ),
+    ],
     model: Model = "default",
     threshold: Threshold = None,
     probability: Annotated[
-        Path | None, typer.Option(help="Also write the probabilities (or scores) to this file.")
+        Path | None,
+        typer.Option(
+            "-p",
+            "--probability",
+            parser=path_of,
+            metavar="PATH",
+            help="Also write the probabilities (or scores) to this file.",
+        ),
     ] = None,
     align: Align = True,
     registration: Registration = "translation",

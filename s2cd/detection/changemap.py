@@ -1,6 +1,5 @@
 """The change map on disk: a Cloud Optimized GeoTIFF that is complete or absent."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +14,8 @@ from odc.geo.geobox import GeoBox
 
 from s2cd.detection.blocks import BLOCK, NOT_OBSERVED, STEPS, Block, blocks
 from s2cd.errors import S2cdError
-from s2cd.output import completed, publish, sweep, write_errors
+from s2cd.output import completed, publish, temporary_for, write_errors
+from s2cd.remote import path_of
 from s2cd.scenes.header import grid_of
 from s2cd.scenes.raster import gdal, reading
 
@@ -70,7 +70,7 @@ def write_map(change: xr.DataArray, path: str | Path, overwrite: bool = False) -
     Raises:
         S2cdError: where it cannot be written.
     """
-    target = Path(path)
+    target = path_of(path)
     shape = (change.shape[0], change.shape[1])
     tags = {str(key): str(value) for key, value in change.attrs.items()}
     raster = change_raster(target, change.odc.geobox, tags)
@@ -129,28 +129,24 @@ def _check_written(plain: Path, copied: Path) -> None:
 
 
 def write_layers(
-    rasters: tuple[Raster, ...], layers: Iterable[tuple[Block, tuple[NDArray[np.uint8], ...]]]
+    rasters: tuple[Raster, ...],
+    layers: Iterable[tuple[Block, tuple[NDArray[np.uint8], ...]]],
+    overwrite: bool = True,
 ) -> None:
     """Write several rasters in one pass over their blocks; all are complete before one is named.
 
     The last one is named last: where it is there, so are the others.
     """
-    temporaries = [r.path.with_name(f".{r.path.name}.{os.getpid()}.partial") for r in rasters]
-    for raster in rasters:
-        sweep(raster.path)
-    with write_errors(rasters[-1].path):
-        try:
-            with ExitStack() as stack:
-                pairs = zip(rasters, temporaries, strict=True)
-                writers = [stack.enter_context(plain_raster(*pair)) for pair in pairs]
-                for block, values in layers:
-                    for write, value in zip(writers, values, strict=True):
-                        write(block, value)
-            for raster, temporary in zip(rasters, temporaries, strict=True):
-                publish(temporary, raster.path)
-        finally:
-            for temporary in temporaries:
-                temporary.unlink(missing_ok=True)
+    with ExitStack() as held, write_errors(rasters[-1].path):
+        temporaries = [held.enter_context(temporary_for(raster.path)) for raster in rasters]
+        with ExitStack() as stack:
+            pairs = zip(rasters, temporaries, strict=True)
+            writers = [stack.enter_context(plain_raster(*pair)) for pair in pairs]
+            for block, values in layers:
+                for write, value in zip(writers, values, strict=True):
+                    write(block, value)
+        for raster, temporary in zip(rasters, temporaries, strict=True):
+            publish(temporary, raster.path, overwrite)
 
 
 def read_map(path: Path) -> tuple[NDArray[np.uint8], GeoBox, dict[str, str]]:

@@ -28,8 +28,15 @@ from s2cd.detection.changemap import (
 )
 from s2cd.detection.facts import Clock, Tally, tags_of
 from s2cd.detection.ground import ground_of
-from s2cd.detection.inputs import Input, check_memory, identity, in_memory, open_input
-from s2cd.detection.journal import Journal, Plan, held_journal
+from s2cd.detection.inputs import (
+    Input,
+    check_memory,
+    check_unchanged,
+    identity,
+    in_memory,
+    open_input,
+)
+from s2cd.detection.journal import Journal, Plan, held_journal, journal_of
 from s2cd.detection.prepare import Preparation, prepared
 from s2cd.detection.schedule import Workers, run_all
 from s2cd.errors import S2cdError
@@ -153,6 +160,7 @@ def detect_files(request: Request, report: Report = lambda done, of: None) -> di
         frozen = _learned(journal, detector, pair)
         clock.lap("fit")
         _finish_blocks(journal, (pair, frozen, lattice_of(detector)), request.workers, report)
+        check_unchanged((request.before, request.after), plan.inputs)
         clock.lap("predict")
         tags = tags_of(detector, frozen, cut, ready)
         tally = _translate(journal, request, pair, (cut, tags))
@@ -212,8 +220,7 @@ def _plan(request: Request, pair: Pair, detector: Detector, threshold: float) ->
 
 def _check_results(request: Request, plan: Plan) -> None:
     """Refuse results that are there, unless an interrupted run of this plan was publishing them."""
-    folder = request.change.with_name(f".{request.change.name}.s2cd")
-    journal = Journal(folder, plan)
+    journal = journal_of(request.change, plan)
     publishing = journal.matches() and bool(journal.recall("publishing"))
     inputs = {request.before.resolve(), request.after.resolve()}
     for path in request.results:
@@ -280,8 +287,9 @@ def _translate(
             tally.add(block, classes, ground)
             yield block, (stored_probability(stored), classes)[-len(rasters) :]
 
+    overwrite = request.overwrite or bool(journal.recall("publishing"))
     journal.note("publishing", True)
-    write_layers(tuple(rasters), layers())
+    write_layers(tuple(rasters), layers(), overwrite)
     return tally
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from s2cd.detection.schedule import Workers
 from s2cd.errors import S2cdError
+from s2cd.remote import Remote, opened, state
 from s2cd.scenes.bands import DEFAULT_BANDS, band_names
 from s2cd.scenes.memory import free_memory
 from s2cd.scenes.pair import Pair, only
@@ -112,6 +113,9 @@ def identity(path: Path) -> list[Any]:
     Raises:
         OSError: where it cannot be read.
     """
+    if isinstance(path, Remote):
+        with opened(path) as source:
+            return [str(path), *state(path), hashlib.sha256(source.read(65536)).hexdigest()]
     folder = product_at(path) if path.is_dir() else None
     if folder is not None:
         files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -120,6 +124,19 @@ def identity(path: Path) -> list[Any]:
     with path.open("rb") as source:
         head = hashlib.sha256(source.read(65536)).hexdigest()
     return [str(path.resolve()), status.st_size, status.st_mtime_ns, head]
+
+
+def check_unchanged(paths: Sequence[Path], known: Sequence[list[Any]]) -> None:
+    """Refuse what was read of a `Remote` that has changed since it had the `identity` known of it.
+
+    A file of this machine is held open while it is read; ranges are asked for one after another.
+
+    Raises:
+        S2cdError: where one has changed.
+    """
+    for path, before in zip(paths, known, strict=True):
+        if isinstance(path, Remote) and identity(path) != before:
+            raise S2cdError(f"{path} changed while it was read. Start again")
 
 
 def _state(file: Path, folder: Path) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from odc.geo.geobox import GeoBox
 
 from s2cd.errors import S2cdError
+from s2cd.remote import Remote
 from s2cd.scenes.archive import Archive, open_archive
 from s2cd.scenes.bands import BANDS, band_of_file
 from s2cd.scenes.decode import BandFile, open_band
@@ -95,6 +96,8 @@ class Product:
 
 def product_at(path: Path) -> Path | None:
     """The folder or zip of the product that ``path`` names or lies in; None where it is none."""
+    if isinstance(path, Remote):
+        return None
     if path.is_file():
         if _PRODUCT_XML.fullmatch(path.name):
             return path.parent

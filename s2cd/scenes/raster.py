@@ -13,6 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
+from s2cd.remote import Remote, gdal_name, gdal_options, opened, state, unreadable
 
 # Rasters without a place are told and handled here. A filter for the whole process, since those
 # of `warnings.catch_warnings` are not safe among threads (rasterio's own leaks this warning).
@@ -49,26 +50,30 @@ def reading(path: Path) -> Iterator[Any]:
     """
     from rasterio.errors import RasterioError
 
-    with gdal(), open_raster(path) as source:
+    with gdal(path), open_raster(path) as source:
         try:
             _check_size(source, path)
             yield source
         except UnicodeDecodeError as e:
             raise S2cdError(f"{path} holds names that are not text. Is it damaged?") from e
         except (RasterioError, MemoryError) as e:
-            raise S2cdError(
-                f"{path} cannot be read: {one_line(e)}. It is cut short or damaged"
-            ) from e
+            raise unreadable(path, one_line(e)) from e
 
 
-def gdal() -> Any:
-    """A context in which GDAL raises what it has to say, and takes half a picture for an error."""
+def gdal(path: Path | None = None) -> Any:
+    """A context in which GDAL raises what it has to say, and takes half a picture for an error.
+
+    ``path`` is what will be read, where that may be a `Remote`.
+    """
     import rasterio
+    from rasterio.session import DummySession
 
     return rasterio.Env(
+        DummySession(),  # GDAL reads AWS's variables itself; boto3, where it is there, takes 15 ms
         GDAL_ERROR_ON_LIBJPEG_WARNING=True,  # else what is missing of a JPEG is grey
         GDAL_PNG_WHOLE_IMAGE_OPTIM=False,  # its short way takes what is missing for black
         RAW_CHECK_FILE_SIZE=True,  # else what is missing of ENVI and its kin is 0
+        **gdal_options(path),
     )
 
 
@@ -88,15 +93,18 @@ def open_raster(path: Path) -> Any:
             f"{path} is a folder, not a raster. For a product: `s2cd stack {path} -o …`"
         )
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             begin = file.read(4)
         if not begin:
             raise S2cdError(f"{path} is empty. Fetch or make it again")
         if begin.startswith(_CONTAINERS):
             raise S2cdError(f"{path} is HDF5 or netCDF. Make a GeoTIFF of it: gdal_translate")
-        with gdal():
-            return rasterio.open(path)
+        with gdal(path):
+            only = "GTiff" if isinstance(path, Remote) else None  # others are not made for ranges
+            return rasterio.open(gdal_name(path), driver=only)
     except (RasterioError, OSError, ValueError, MemoryError) as e:
+        if isinstance(path, Remote):
+            raise unreadable(path, f"it is no GeoTIFF, or {one_line(e)}") from e
         raise S2cdError(f"{path} cannot be read as a raster: {one_line(e)}. Is it damaged?") from e
 
 
@@ -108,7 +116,7 @@ def _check_size(source: Any, path: Path) -> None:
     _check_end(source, path)
     pixels = source.height * source.width
     depth = max(4 if name == "complex_int16" else np.dtype(name).itemsize for name in source.dtypes)
-    there = _bytes_behind(source) if pixels > _A_SCENE else None
+    there = _bytes_behind(source, path) if pixels > _A_SCENE else None
     if pixels > MAX_PIXELS or (there and pixels * source.count * depth > _MAX_RATIO * there):
         raise S2cdError(
             f"{path} claims {source.width} x {source.height} pixels, more than "
@@ -141,7 +149,7 @@ def _lists_blocks(path: Path) -> bool:
     libtiff takes blocks whose place it cannot read for empty ones. Source: TIFF 6.0, section 2,
     and the BigTIFF design (libtiff.gitlab.io/libtiff/specification/bigtiff.html).
     """
-    size = path.stat().st_size
+    size = state(path)[0]
     try:
         order, start, directory = _tiff_directory(path)
     except struct.error:
@@ -156,7 +164,7 @@ def _lists_blocks(path: Path) -> bool:
 
 def _tiff_directory(path: Path) -> tuple[str, str, bytes]:
     """The layout of an entry, the format of an offset, and the entries of the first directory."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
         big = struct.unpack_from(order + "H", head, 2) == (43,)
@@ -170,8 +178,10 @@ def _tiff_directory(path: Path) -> tuple[str, str, bytes]:
     return order + entry, order + start, directory
 
 
-def _bytes_behind(source: Any) -> int | None:
+def _bytes_behind(source: Any, path: Path) -> int | None:
     """Bytes of the files of a raster; None where they cannot be told, as with nested VRT."""
+    if isinstance(path, Remote):
+        return int(state(path)[0])
     own, *others = (Path(name) for name in source.files)
     if not all(p.is_file() for p in others) or any(p.suffix.lower() == ".vrt" for p in others):
         return None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
+from s2cd.remote import state, unreadable
 from s2cd.scenes.header import Header
 from s2cd.scenes.raster import gdal, open_raster
 
@@ -49,8 +50,7 @@ class RasterReader:
         self.masked = masked if header.qa_index is not None else 0
         self.dtype = dtype or np.dtype("float32")
         self.shape = (len(header.indexes), *header.geobox.shape)
-        status = header.path.stat()
-        self.version = (status.st_size, status.st_mtime_ns)
+        self.version = state(header.path)
 
     @property
     def meta(self) -> NDArray[Any]:
@@ -83,7 +83,7 @@ class RasterReader:
 
         source = _handle(self.location, self.version)
         try:
-            with gdal():
+            with gdal(self.location):
                 raw = source.read(indexes, window=window)
                 if self.dtype != np.float32:
                     return raw.astype(self.dtype)
@@ -94,9 +94,7 @@ class RasterReader:
                         np.copyto(values, np.nan, where=hidden)
                 return values
         except (RasterioError, MemoryError) as e:
-            raise S2cdError(
-                f"{self.header.path} cannot be read: {one_line(e)}. It is cut short or damaged"
-            ) from e
+            raise unreadable(self.header.path, one_line(e)) from e
 
     def _scaled(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         """Reflectance, in as few passes as it takes: reading is a good part of a fast detection."""
@@ -128,14 +126,13 @@ class RasterReader:
             yield (source.read(self.header.qa_index, window=window) & self.masked) != 0
 
 
-def _handle(path: Path, version: tuple[int, int]) -> Any:
+def _handle(path: Path, version: tuple[Any, ...]) -> Any:
     """This thread's open handle of a raster; refused where the file has changed since."""
     handles: dict[Any, Any] = _OPEN.__dict__.setdefault("handles", {})
     key = (str(path), version, os.getpid())
     if key not in handles:
         source = open_raster(path)
-        status = path.stat()
-        if (status.st_size, status.st_mtime_ns) != version:
+        if state(path) != version:
             source.close()
             raise S2cdError(f"{path} changed while it was read. Start again")
         while len(handles) >= _MOST_OPEN:

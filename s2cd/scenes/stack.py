@@ -22,6 +22,7 @@ from odc.geo.xr import xr_coords
 
 from s2cd.errors import S2cdError
 from s2cd.output import completed
+from s2cd.remote import path_of
 from s2cd.scenes.header import Header, read_header
 from s2cd.scenes.raster import gdal
 from s2cd.scenes.reader import RasterReader
@@ -55,7 +56,8 @@ def open_stack(
     """Reflectance of one date, lazy: (band, y, x), float32, NaN where there is no data.
 
     Args:
-        path: A stack, or any raster whose bands have names or can be told from ``bands``.
+        path: A stack, or any raster whose bands have names or can be told from ``bands``; of this
+            machine, or behind s3:// or https://.
         bands: Which bands to take of a raster with named bands; or, for one without names,
             what its bands are, in their order.
         mask: Flags of the QA band whose pixels become NaN; without effect where there is no QA.
@@ -63,7 +65,7 @@ def open_stack(
     Raises:
         S2cdError: where the file is no raster, or its bands cannot be told.
     """
-    header = read_header(Path(path), bands)
+    header = read_header(path_of(path), bands)
     for note in header.notes:
         logger.info("%s: %s", header.path.name, note)
     return _lazy(RasterReader(header, flag_bits(mask)), header)
@@ -74,7 +76,7 @@ def open_qa(path: str | Path, bands: Sequence[str] | None = None) -> xr.DataArra
 
     ``bands`` is as for `open_stack`, which tells the bands of a raster that does not name them.
     """
-    header = read_header(Path(path), bands)
+    header = read_header(path_of(path), bands)
     if header.qa_index is None:
         return None
     reader = RasterReader(header.only_qa(), 0, np.dtype("uint16"))

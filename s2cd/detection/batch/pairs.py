@@ -7,6 +7,7 @@ from pathlib import Path
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
+from s2cd.remote import Remote, path_of
 
 MOST_PAIRS = 100_000
 """Five times the tiles of all land: more is not a list of pairs."""
@@ -121,7 +122,7 @@ def _cells(path: Path, line: int, columns: list[str], row: list[str]) -> dict[st
 
 
 def _pair(path: Path, line: int, cells: dict[str, str]) -> PairLine:
-    before, after = (path.parent / cells[key] for key in ("before", "after"))
+    before, after = (_date(path, line, cells[key]) for key in ("before", "after"))
     name = cells["name"] or _usual_name(before, after)
     strange = sorted(set(name) & set(_FORBIDDEN))
     if strange or name.startswith((".", "-")) or len(name.encode()) > _LONGEST_NAME:
@@ -133,6 +134,14 @@ def _pair(path: Path, line: int, cells: dict[str, str]) -> PairLine:
     if name.casefold() == RECORD:
         raise S2cdError(f"{path}, line {line}: {RECORD} is the record's name. Give another")
     return PairLine(name, before, after, line)
+
+
+def _date(path: Path, line: int, cell: str) -> Path:
+    try:
+        date = path_of(cell)
+    except S2cdError as e:
+        raise S2cdError(f"{path}, line {line}: {e}") from e
+    return date if isinstance(date, Remote) else path.parent / date
 
 
 def _usual_name(before: Path, after: Path) -> str:

@@ -19,7 +19,7 @@ from s2cd.detection.detect import Report, Request
 from s2cd.detection.inputs import identity
 from s2cd.detection.journal import locked
 from s2cd.detection.schedule import processors_here
-from s2cd.errors import LostError, ResultExistsError, S2cdError
+from s2cd.errors import LostError, ResultExistsError, S2cdError, SourceError
 from s2cd.networks.registry import model_identity
 from s2cd.output import write_errors
 from s2cd.scenes.memory import free_memory
@@ -137,7 +137,7 @@ class _Run:
         entry = self._entry(pair)
         if entry.state != DONE or not entry.whole(self._batch.folder):
             return False
-        with suppress(OSError):  # work on it tells why it cannot be read
+        with suppress(OSError, SourceError):  # work on it tells why it cannot be read
             return entry.key == self._key(pair)
         return False
 
