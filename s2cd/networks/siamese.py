@@ -48,7 +48,7 @@ class SiameseUnet(nn.Module):
 
     def forward(self, dates: Tensor) -> Tensor:
         """Logits of change."""
-        n = len(dates)
+        n = dates.shape[0]
         images = torch.cat([dates[:, 0], dates[:, 1]])
         features = self.encoder(images)
         fused = [images[:n]]  # the decoder takes its size only
