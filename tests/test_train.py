@@ -194,6 +194,8 @@ def test_what_is_no_data_is_refused_with_what_data_is(run, tmp_path):
     (tmp_path / "data").mkdir()
     said = refused(run("train"))
     assert "no labelled pairs" in said and "`s2cd demo --train`" in said
+    (tmp_path / "no.csv").touch()
+    assert "no column 'before'" in refused(run("train", tmp_path / "no.csv"))
     (tmp_path / "a.csv").write_text("before,after,label,split\nx.tif,y.tif,z.tif,train\n")
     assert "line 2" in refused(run("train", tmp_path / "a.csv"))
 
@@ -224,8 +226,9 @@ def test_losses_fall_towards_the_truth_and_forget_the_unknown(name, classes):
     other = right.clone()
     other[0, :, :4] = 50
     assert torch.equal(loss(right, mask), loss(other, mask))
-    with pytest.raises(S2cdError, match="no loss"):
-        make_loss("hinge")
+    for wrong in ("hinge", "-1*bce", "nan*bce", "0*dice", "bce+", "0.5*"):
+        with pytest.raises(S2cdError, match="no loss"):
+            make_loss(wrong)
 
 
 def test_a_network_for_keeps_learns_from_all_places_and_keeps_its_last_weights(data, tmp_path):
@@ -440,6 +443,33 @@ def test_each_class_weighs_as_it_was_asked():
     ):
         asked = torch.tensor(weights, dtype=torch.float)
         assert torch.isclose(loss(logits, mask), (asked * entropies).sum() / asked.sum())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 100}, {"arch": "siamese", "size": 144}, {"window": 500}, {"halo": 20}]
+)
+def test_sizes_that_do_not_halve_are_refused(wrong):
+    from s2cd.learning.recipe import Recipe
+
+    with pytest.raises(S2cdError, match=r"Give (a multiple|another --window)"):
+        Recipe(**wrong).spec(BANDS)
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_places_without_labelled_change_are_refused(data, tmp_path, side, value):
+    from s2cd.learning import train as module
+
+    label = next(place.label for place in find_places(data) if place.split == side)
+    path = label.with_suffix(".tif")
+    profile = {"width": 176, "height": 160, "count": 1, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
+        file.write(np.full((1, 160, 176), value, np.uint8))
+    folder = label.parent.name
+    data.write_text(data.read_text().replace(f"{folder}/label.png", f"{folder}/label.tif"))
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=1, size=64, window=128, halo=32, epochs=1)
+    with pytest.raises(S2cdError, match=f"No change is labelled in the places of split {side}"):
+        module.train(data, tmp_path / "run", recipe)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def evaluate(
         typer.echo(f"{name:<12} {_number(scores[name])}{said}")
     if data is not None:
         _tell_scenes(scores["scenes"])
-        say(f"{len(scores['scenes'])} places; in brackets 95 % intervals over them")
+        if len(scores["scenes"]) > 1:
+            say(f"{len(scores['scenes'])} places; in brackets 95 % intervals over them")
         return
     say(
         f"{scores['evaluated_fraction']:.1%} of the pixels evaluated; "

@@ -107,7 +107,7 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
         scenes[place.name] = confusion_at(counts[-1], detector.threshold)
     whole = sum(counts, np.zeros_like(counts[0]))
     if options.curves is not None:
-        write_score_curves(whole, options.curves)
+        write_score_curves(whole, options.curves, detector.threshold)
     facts = {"threshold": detector.threshold, "model": detector.name}
     scores = summary(scenes, whole, near)
     return {**scores, **facts, "scenes": {name: one.scores() for name, one in scenes.items()}}

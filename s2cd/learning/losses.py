@@ -1,5 +1,6 @@
 """What training makes small; pixels whose mask is 255 do not count."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -32,8 +33,11 @@ def make_loss(text: str, change_weight: float = 1.0, class_weights: Sequence[flo
             terms.append((float(weight or 1), name.strip()))
         except ValueError:
             name = part
-        if name.strip() not in _LOSSES:
-            raise S2cdError(f"There is no loss {part!r}. Name some of {', '.join(_LOSSES)}")
+        if name.strip() not in _LOSSES or not 0 < terms[-1][0] < math.inf:
+            raise S2cdError(
+                f"There is no loss {part!r}. Name some of {', '.join(_LOSSES)}, with weights above "
+                "0 such as 0.5*bce+0.5*dice"
+            )
 
     def loss(logits: Tensor, mask: Tensor) -> Tensor:
         known = mask != 255

@@ -203,10 +203,10 @@ def _from_csv(path: Path) -> list[Place]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise S2cdError(f"{path} cannot be read as CSV: {one_line(e)}. DATA is {LAYOUTS}") from e
-    if missing := [c for c in _COLUMNS[:3] if c not in (reader.fieldnames or ())]:
+    if missing := [c for c in _COLUMNS[:3] if c not in columns]:
         raise S2cdError(f"{path} has no column {missing[0]!r}. DATA is {LAYOUTS}")
     found = [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]
     return [place for place in found if place.split != GAP]

@@ -124,6 +124,8 @@ class Recipe:
         """
         if self.arch not in FUSIONS_OF:
             raise S2cdError(f"There is no {self.arch!r}. Name one of {', '.join(FUSIONS_OF)}")
+        if self.size % (stride := stride_of(self.arch, self.depth)):
+            raise S2cdError(f"size is {self.size}. Give a multiple of {stride} for {self.arch}")
         return Spec(
             self.arch,
             self.encoder or ENCODERS_OF.get(self.arch, ""),

@@ -136,7 +136,23 @@ def _sides(ground: Ground, recipe: Recipe) -> dict[str, tuple[Sample, ...]]:
     sides = {s: tuple(x for x in samples if x.place.split == s) for s in ("train", "val")}
     if not sides["train"]:
         raise S2cdError(f"{ground.name} has no places to train on. Mark some with split train")
+    _check_labels(sides)
     return sides
+
+
+def _check_labels(sides: dict[str, tuple[Sample, ...]]) -> None:
+    """Refuse what nothing could be learned from, or no epoch be told from another by."""
+    for side, samples in sides.items():
+        if samples and not any(_labelled_change(sample.label) for sample in samples):
+            names = ", ".join(sample.place.name for sample in samples[:3])
+            raise S2cdError(
+                f"No change is labelled in the places of split {side} ({names}). Label some, or "
+                f"{'give others' if side == 'train' else 'mark others, or give --validation 0'}"
+            )
+
+
+def _labelled_change(label: NDArray[np.uint8]) -> bool:
+    return bool(((label > 0) & (label != UNLABELLED)).any())
 
 
 def _chips(run: Training, samples: tuple[Sample, ...]) -> Chips:
