@@ -40,7 +40,7 @@ It is heard together with IR-MAD, which learns from the pair alone: a logistic r
 log odds of both, learned from maps of places that neither had seen. IR-MAD's own constants were
 chosen on these scenes, though by no label of a fold."""
 LICENCE = "non-commercial use: the labels that they learned from are CC BY-NC-SA"
-OTHER = {"data", "data_sha256", "seed", "device", "threshold", "mlflow"}
+OTHER = {"run", "data", "data_sha256", "seed", "device", "threshold", "mlflow"}
 """Settings that may differ between a run and its recipe's cross-validation."""
 MOST_ERROR = 0.05
 """Expected calibration error up to which probabilities are called calibrated."""

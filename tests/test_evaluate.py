@@ -6,6 +6,7 @@ from conftest import grid, refused
 
 from s2cd.errors import S2cdError
 from s2cd.learning import evaluate
+from s2cd.learning.evaluate import intervals
 from s2cd.learning.metrics import Confusion, confusion
 from s2cd.learning.places import Place, with_splits
 from s2cd.scenes.mask import read_label
@@ -127,3 +128,15 @@ def test_a_model_is_judged_by_the_places_that_its_own_run_held_apart(tmp_path, m
     assert {p.name for p in evaluate.places_of(tmp_path, "", str(checkpoint))} == held
     usual = {p.name for p in with_splits(some) if p.split == "val"}
     assert {p.name for p in evaluate.places_of(tmp_path, "", "cva")} == usual != held
+
+
+def test_intervals_are_of_draws_of_places():
+    one, other = Confusion(tp=80, fp=20, fn=20, tn=880), Confusion(tp=10, fp=90, fn=90, tn=810)
+    found = intervals([one, other])
+    assert set(found) == {"f1", "iou", "dice", "precision", "recall", "kappa"}
+    # a quarter of the draws are of one place alone
+    assert found["f1"] == pytest.approx([other.f1, one.f1])
+    assert found["kappa"] == pytest.approx([other.kappa, one.kappa])
+    assert found["dice"] == found["f1"]
+    assert intervals([one, one])["recall"] == pytest.approx([0.8, 0.8])
+    assert set(intervals([one]).values()) == {None}

@@ -118,6 +118,17 @@ def sides(found):
     return {p.name: p.split for p in found}
 
 
+def test_a_folder_may_hold_one_table(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.tif").touch()
+    (tmp_path / "pairs.csv").write_text("before,after,label,split\na.tif,b.tif,c.tif,val\n")
+    (place,) = find_places(tmp_path)
+    assert (place.before, place.split) == (tmp_path / "a.tif", "val")
+    (tmp_path / "other.csv").touch()
+    with pytest.raises(S2cdError, match=r"holds 2 CSVs \(other\.csv, pairs\.csv\)"):
+        find_places(tmp_path)
+
+
 def test_what_data_says_of_splits_is_kept():
     found = sides(with_splits(places(("a", "train"), ("b", "val"), ("c", ""), ("d", "test"))))
     assert found == {"a": "train", "b": "val", "c": "train", "d": "test"}

@@ -35,8 +35,8 @@ def test_the_packaged_weights_know_a_cat_and_a_cup():
     import timm
 
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    tensors = pretrained.matched(pretrained._imagenet(model.default_cfg["architecture"]),
-                                 model.state_dict(), "it")  # fmt: skip
+    found = pretrained._found(model.default_cfg["architecture"], "imagenet")[1]
+    tensors = pretrained.matched(found, model.state_dict(), "it")
     model.load_state_dict({**model.state_dict(), **tensors})
     for picture, classes in ((data.chelsea(), range(281, 286)), (data.coffee(), (504, 967, 968))):
         image = torch.from_numpy(picture[:300, :300].copy()).movedim(-1, 0)[None].float()
@@ -92,6 +92,78 @@ def test_a_file_in_the_names_of_torchvision_or_timm_is_taken(encoder, ending, tm
     same = [torch.equal(v, found[n.removeprefix("model.").replace("_", ".")])
             for n, v in loaded.items() if v.ndim != 4 or v.shape[1] != len(BANDS)]  # fmt: skip
     assert len(same) == len(loaded) - 1 and all(same)
+
+
+def test_a_sorted_file_is_taken_by_an_encoder_that_names_its_layers_otherwise(tmp_path):
+    from safetensors.torch import save_file
+
+    from s2cd.networks.shim import import_smp
+
+    import_smp()
+    import timm
+
+    tensors = timm.create_model("efficientnet_b0").state_dict()
+    save_file(tensors, tmp_path / "w.safetensors")
+    assert list(tensors) != sorted(tensors)  # which is how the file holds them
+    loaded = encoder_with(siamese("efficientnet-b0"), str(tmp_path / "w.safetensors")).state_dict()
+    for own, name in (("_blocks.0._se_reduce", "blocks.0.0.se.conv_reduce"), ("_bn1", "bn2"),
+                      ("_blocks.15._project_conv", "blocks.6.0.conv_pwl")):  # fmt: skip
+        assert torch.equal(loaded[f"{own}.weight"], tensors[f"{name}.weight"])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("convnext_tiny", "convnext_tiny"), ("swin_t", "swin_tiny_patch4_window7_224")],
+)
+def test_torchvisions_layers_under_timms_names_see_what_they_saw(theirs, ours):
+    from s2cd.networks.names import in_timm_names
+    from s2cd.networks.shim import import_smp
+
+    import_smp()
+    import timm
+    import torchvision
+
+    torch.manual_seed(0)
+    one, other = getattr(torchvision.models, theirs)().eval(), timm.create_model(ours).eval()
+    found = in_timm_names(one.state_dict())
+    found = {n.replace("classifier.0", "head.norm").replace("classifier.2", "head.fc"): v
+             for n, v in found.items()}  # fmt: skip
+    found |= {n.replace("head.", "head.fc."): v for n, v in found.items() if ours.startswith("swin")
+              and n.startswith("head.")}  # fmt: skip
+    assert not other.load_state_dict(found, strict=False).missing_keys
+    image = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.allclose(one(image), other(image), atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-convnext_atto", "efficientnet-lite0"])
+def test_without_a_network_imagenet_says_what_file_to_put_where_and_takes_it(
+    encoder, tmp_path, monkeypatch
+):
+    import socket
+
+    from safetensors.torch import save_file
+
+    from s2cd.networks import imagenet
+    from s2cd.networks.siamese import ALIASES, make_encoder
+
+    def nowhere(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr(imagenet, "_packaged", lambda: None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(S2cdError, match=r"model\.safetensors at ") as caught:
+        encoder_with(siamese(encoder), "imagenet")
+    assert "\n" not in str(caught.value) and "Name or service not known" in str(caught.value)
+    place = tmp_path / str(caught.value).split(f" at {tmp_path}/")[1].split(", or give")[0]
+    place.parent.mkdir(parents=True)
+    weights = make_encoder(ALIASES.get(encoder, encoder), 3).state_dict()
+    save_file({name: value.contiguous() for name, value in weights.items()}, place)
+    loaded = encoder_with(siamese(encoder), "imagenet").state_dict()
+    first = next(name for name, value in loaded.items() if value.ndim == 4)
+    assert all(torch.equal(v, weights[n]) for n, v in loaded.items() if n != first)
 
 
 def test_weights_of_another_encoder_are_refused(tmp_path):

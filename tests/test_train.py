@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import tomllib
 
 import numpy as np
 import pytest
@@ -107,7 +108,9 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(data, tmp_path):
     assert scalars == pytest.approx(
         {int(r["epoch"]): float(r["f1"]) for r in rows(tmp_path / "cut")}
     )
-    assert {"loss", "iou", "dice", "precision", "recall", "rate"} <= set(told.Tags()["scalars"])
+    assert {"loss", "val_loss", "iou", "dice", "precision", "recall", "rate"} <= set(
+        told.Tags()["scalars"]
+    )
     assert [event.step for event in told.Images("windows")] == [1, 2, 3]
 
 
@@ -188,8 +191,11 @@ def test_the_layouts_of_levir_are_understood(tmp_path):
 
 def test_what_is_no_data_is_refused_with_what_data_is(run, tmp_path):
     assert "is not there. DATA is an OSCD folder" in refused(run("train"))
-    (tmp_path / "empty").mkdir()
-    assert "no labelled pairs" in refused(run("train", tmp_path / "empty"))
+    (tmp_path / "data").mkdir()
+    said = refused(run("train"))
+    assert "no labelled pairs" in said and "`s2cd demo --train`" in said
+    (tmp_path / "no.csv").touch()
+    assert "no column 'before'" in refused(run("train", tmp_path / "no.csv"))
     (tmp_path / "a.csv").write_text("before,after,label,split\nx.tif,y.tif,z.tif,train\n")
     assert "line 2" in refused(run("train", tmp_path / "a.csv"))
 
@@ -220,8 +226,9 @@ def test_losses_fall_towards_the_truth_and_forget_the_unknown(name, classes):
     other = right.clone()
     other[0, :, :4] = 50
     assert torch.equal(loss(right, mask), loss(other, mask))
-    with pytest.raises(S2cdError, match="no loss"):
-        make_loss("hinge")
+    for wrong in ("hinge", "-1*bce", "nan*bce", "0*dice", "bce+", "0.5*"):
+        with pytest.raises(S2cdError, match="no loss"):
+            make_loss(wrong)
 
 
 def test_a_network_for_keeps_learns_from_all_places_and_keeps_its_last_weights(data, tmp_path):
@@ -356,6 +363,124 @@ def test_a_run_of_a_version_that_knew_fewer_options_goes_on(data, tmp_path):
     config.write_text(text.replace("batch = 2", "batch = 4"))
     with pytest.raises(S2cdError, match="another recipe"):
         module.claim_run(tmp_path / "run", recipe, ground, resume=True)
+
+
+def test_a_run_that_could_not_begin_leaves_its_folder_free(data, tmp_path):
+    from s2cd.learning import train as module
+
+    usual = {"batch": 2, "steps": 1, "size": 64, "window": 128, "halo": 32, "epochs": 1}
+    folder = tmp_path / "runs" / "a"
+    for wrong, said in (({"encoder": "resnet19"}, "no encoder"),
+                        ({"weights": "nowhere.pth"}, "no weights"),
+                        ({"class_weights": (1.0, 2.0)}, "1 classes")):  # fmt: skip
+        recipe = module.Recipe(**usual, arch="siamese", **wrong)
+        with pytest.raises(S2cdError, match=said):
+            module.train(data, folder, recipe)
+        assert not folder.exists()
+    module.train(data, folder, module.Recipe(**usual, arch="fc-ef"))
+    with pytest.raises(S2cdError, match="another recipe"):
+        module.train(data, folder, module.Recipe(**usual), resume=True)
+    assert (folder / "config.toml").exists() and (folder / "best.safetensors").exists()
+
+
+def test_the_config_of_a_run_repeats_it_to_the_bit(run, data, tmp_path):
+    words = ("train", data, "-o", "runs/a", *TINY, "--epochs", 1, "--seed", 3, "--class-weights",
+             "4", "--optimizer", "adam", "--change-weight", 2)  # fmt: skip
+    assert run(*words).returncode == 0
+    again = run("train", data, "-o", "runs/b", "--config", "runs/a/config.toml")
+    assert again.returncode == 0, again.stderr
+    one, other = (tmp_path / "runs" / n for n in "ab")
+    assert (one / "best.safetensors").read_bytes() == (other / "best.safetensors").read_bytes()
+    assert (one / "config.toml").read_text() == (other / "config.toml").read_text()
+    told = tomllib.loads((one / "config.toml").read_text())
+    assert told["class_weights"] == [4.0] and told["run"]["data"] == "pairs.csv"
+    assert {"python", "torch", "s2cd", "data_sha256"} < set(told["run"])
+
+
+def test_losses_of_training_and_of_places_held_apart_are_told(data, tmp_path):
+    from s2cd.learning import train as module
+    from s2cd.learning.state import write_metrics
+
+    usual = {"batch": 4, "steps": 4, "size": 64, "window": 128, "halo": 32, "arch": "fc-ef"}
+    recipe = module.Recipe(**usual, epochs=3, rate=0.01, augment="none")
+    module.train(data, tmp_path / "run", recipe)
+    told = [float(row["val_loss"]) for row in rows(tmp_path / "run")]
+    assert told[-1] < told[0]
+    # a history of a version that did not tell it goes on
+    write_metrics([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4, "val_loss": 0.6}],
+                  tmp_path / "metrics.csv")  # fmt: skip
+    assert [row["val_loss"] for row in rows(tmp_path)] == ["", "0.6"]
+
+
+def test_adam_is_torchs_adam_and_adamw_lets_weights_decay():
+    from s2cd.learning.optimizers import find_optimizer, make_optimizer
+
+    def moved(make):
+        weight = torch.nn.Parameter(torch.ones(4))
+        optimizer = make([weight])
+        for step in range(5):
+            weight.grad = torch.tensor([0.0, 1.0, -1.0, 2.0]) * (step + 1)
+            optimizer.step()
+        return weight.detach()
+
+    adam = moved(lambda weights: make_optimizer("adam", weights, 0.1))
+    assert torch.allclose(adam, moved(lambda weights: torch.optim.Adam(weights, 0.1)))
+    assert adam[0] == 1 > moved(lambda weights: make_optimizer("adamw", weights, 0.1))[0]
+    with pytest.raises(S2cdError, match="no optimizer 'sgd'"):
+        find_optimizer("sgd")
+
+
+def test_each_class_weighs_as_it_was_asked():
+    from s2cd.learning.losses import make_loss
+
+    logits = torch.zeros(1, 3, 1, 3)
+    logits[0, :, 0] = torch.tensor([[2.0, 0, 0], [0, -1, 0], [0, 0, 1]])
+    mask = torch.tensor([[[0, 1, 2]]])
+    entropies = torch.nn.functional.cross_entropy(logits, mask, reduction="none")[0, 0]
+    for weights, loss in (
+        ([1, 2, 8], make_loss("bce", class_weights=(2.0, 8.0))),
+        ([1, 5, 5], make_loss("bce", 5.0)),
+    ):
+        asked = torch.tensor(weights, dtype=torch.float)
+        assert torch.isclose(loss(logits, mask), (asked * entropies).sum() / asked.sum())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 100}, {"arch": "siamese", "size": 144}, {"window": 500}, {"halo": 20}]
+)
+def test_sizes_that_do_not_halve_are_refused(wrong):
+    from s2cd.learning.recipe import Recipe
+
+    with pytest.raises(S2cdError, match=r"Give (a multiple|another --window)"):
+        Recipe(**wrong).spec(BANDS)
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_places_without_labelled_change_are_refused(data, tmp_path, side, value):
+    from s2cd.learning import train as module
+
+    label = next(place.label for place in find_places(data) if place.split == side)
+    path = label.with_suffix(".tif")
+    profile = {"width": 176, "height": 160, "count": 1, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
+        file.write(np.full((1, 160, 176), value, np.uint8))
+    folder = label.parent.name
+    data.write_text(data.read_text().replace(f"{folder}/label.png", f"{folder}/label.tif"))
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=1, size=64, window=128, halo=32, epochs=1)
+    with pytest.raises(S2cdError, match=f"No change is labelled in the places of split {side}"):
+        module.train(data, tmp_path / "run", recipe)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 0.0}, {"rate": float("nan")}, {"change_weight": -1.0}, {"ema": 1.0},
+              {"class_weights": (0.0,)}, {"batch": 0}, {"threshold": 2.0}]
+)  # fmt: skip
+def test_numbers_that_nothing_is_learned_with_are_refused(wrong):
+    from s2cd.learning.recipe import Recipe
+
+    with pytest.raises(S2cdError, match=next(iter(wrong)).replace("_", "-")):
+        Recipe(**wrong)
 
 
 def test_mlflow_is_told_of_a_run_and_of_what_follows_when_it_goes_on(tmp_path, monkeypatch):

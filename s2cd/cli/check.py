@@ -94,16 +94,32 @@ def evaluate(
     if json:
         print_json(scores)
         return
-    for name in ("f1", "iou", "precision", "recall", "kappa", "f1_one_pixel"):
-        value = scores[name]
-        typer.echo(f"{name:<12} {'undefined' if value is None else f'{value:.4f}'}")
+    for name in ("f1", "iou", "dice", "precision", "recall", "kappa", "f1_one_pixel"):
+        limits = (scores.get("intervals") or {}).get(name)
+        said = f"  ({limits[0]:.4f} to {limits[1]:.4f})" if limits else ""
+        typer.echo(f"{name:<12} {_number(scores[name])}{said}")
     if data is not None:
-        say(f"{len(scores['scenes'])} places; 95 % interval of F1: {scores['f1_interval']}")
+        _tell_scenes(scores["scenes"])
+        if len(scores["scenes"]) > 1:
+            say(f"{len(scores['scenes'])} places; in brackets 95 % intervals over them")
         return
     say(
         f"{scores['evaluated_fraction']:.1%} of the pixels evaluated; "
         f"{scores['missed_change_fraction']:.1%} of the labelled change was not observed"
     )
+
+
+def _tell_scenes(scenes: dict[str, dict[str, float | None]]) -> None:
+    """A line of scores for each place."""
+    names = ("f1", "iou", "precision", "recall", "kappa")
+    width = max(len(scene) for scene in scenes)
+    typer.echo(f"\n{'':<{width}} {' '.join(f'{name:>9}' for name in names)}")
+    for scene, own in scenes.items():
+        typer.echo(f"{scene:<{width}} {' '.join(f'{_number(own[name]):>9}' for name in names)}")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def plot(

@@ -78,6 +78,7 @@ def _known(context: typer.Context, path: Path, values: dict[str, Any]) -> dict[s
         for word in parameter.opts
         if word.startswith("--") and parameter.name != "config"
     }
+    values = {key.replace("_", "-"): value for key, value in values.items()}
     if strange := [key for key in values if key not in names]:
         raise S2cdError(
             f"{path}: {context.info_name} has no option {strange[0]!r}. It has "

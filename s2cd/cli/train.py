@@ -57,6 +57,10 @@ def train(
         str, typer.Option(help="bce, dice, iou, focal, bce+iou, or such as 0.5*bce+0.5*dice.")
     ] = "bce+iou",
     change_weight: Annotated[float, typer.Option(help="Weight of a changed pixel.")] = 1.0,
+    class_weights: Annotated[
+        str | None, typer.Option(help="Of the classes of change apart, such as 2,8.")
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
     epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = 50,
     steps: Annotated[int, typer.Option(min=0, help="Batches an epoch; 0: as DATA has.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 16,
@@ -92,14 +96,11 @@ def train(
 ) -> None:
     """Labelled pairs to a model for `s2cd detect --model RUN/best.safetensors`."""
     from s2cd.errors import S2cdError
-    from s2cd.learning.places import LAYOUTS
+    from s2cd.learning.places import LAYOUTS, WITHOUT_DATA
 
     if not data.exists():
-        raise S2cdError(
-            f"{data} is not there. DATA is {LAYOUTS}. `s2cd demo --train` shows how it works, "
-            "without any"
-        )
-    from s2cd.learning.recipe import Recipe
+        raise S2cdError(f"{data} is not there. DATA is {LAYOUTS}. {WITHOUT_DATA}")
+    from s2cd.learning.recipe import Recipe, weights_of
     from s2cd.learning.train import train as learn
 
     recipe = Recipe(
@@ -113,6 +114,8 @@ def train(
         bands=split(bands) or (),
         loss=loss,
         change_weight=change_weight,
+        class_weights=weights_of(split(class_weights) or ()),
+        optimizer=optimizer,
         epochs=epochs,
         steps=steps,
         batch=batch,

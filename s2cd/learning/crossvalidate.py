@@ -11,6 +11,7 @@ import numpy as np
 
 from s2cd.detection.blocks import classify
 from s2cd.errors import S2cdError
+from s2cd.learning.claim import claim_run
 from s2cd.learning.curves import write_score_curves
 from s2cd.learning.evaluate import summary
 from s2cd.learning.metrics import Nearness, nearness
@@ -19,7 +20,7 @@ from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.recipe import Recipe
 from s2cd.learning.run import Report
 from s2cd.learning.scenes import Counts, best_threshold, confusion_at, counts_of, scene_map
-from s2cd.learning.train import Ground, claim_run, split_for, train_on
+from s2cd.learning.train import Ground, split_for, train_on
 from s2cd.networks.checkpoint import load_network, read_spec
 from s2cd.output import completed, write_errors
 

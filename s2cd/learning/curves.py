@@ -60,15 +60,15 @@ def calibration(counts: Counts) -> Calibration:
     return Calibration(said, true, error)
 
 
-def write_score_curves(counts: Counts, path: Path) -> None:
-    """Precision over recall, and share of change over probability, as a PNG."""
+def write_score_curves(counts: Counts, path: Path, threshold: float = 0.5) -> None:
+    """Precision over recall, a threshold marked, and share of change over probability, as a PNG."""
     figure: Any = figure_of((8, 3.8))
     left, right = figure.subplots(1, 2)
     precision, recall = precision_recall(counts)
     left.plot(recall, precision)
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-    half = STEPS // 2
-    left.plot(recall[half], precision[half], "o", label="threshold 0.5")
+    at = int(np.ceil(threshold * STEPS - 1e-9))
+    left.plot(recall[at], precision[at], "o", label=f"threshold {threshold:.3g}")
     left.legend()
     found = calibration(counts)
     right.plot([0, 1], [0, 1], color="grey", linewidth=0.8)

@@ -24,6 +24,8 @@ from s2cd.scenes.mask import read_label
 
 logger = logging.getLogger(__name__)
 
+_SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -84,8 +86,8 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     """Scores of a model on whole places of DATA, by the blocks of `detect`.
 
     The threshold is the model's own, which was chosen on the validation places of its training.
-    Each score stands for all pixels together (micro); ``f1_interval`` is a 95 % bootstrap
-    interval over places (B. Efron, 1979; 1000 draws, seeded), ``f1_one_pixel`` forgives one pixel
+    Each score stands for all pixels together (micro); ``intervals`` are 95 % bootstrap intervals
+    of them over places (B. Efron, 1979; 1000 draws, seeded), ``f1_one_pixel`` forgives one pixel
     of distance.
 
     Raises:
@@ -105,7 +107,7 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
         scenes[place.name] = confusion_at(counts[-1], detector.threshold)
     whole = sum(counts, np.zeros_like(counts[0]))
     if options.curves is not None:
-        write_score_curves(whole, options.curves)
+        write_score_curves(whole, options.curves, detector.threshold)
     facts = {"threshold": detector.threshold, "model": detector.name}
     scores = summary(scenes, whole, near)
     return {**scores, **facts, "scenes": {name: one.scores() for name, one in scenes.items()}}
@@ -149,23 +151,35 @@ def detector_for(model: str, places: list[Place], options: Options) -> Detector:
 
 def summary(scenes: dict[str, Confusion], whole: Counts, near: Nearness) -> dict[str, Any]:
     """Scores over all pixels of all places, at one threshold and over all."""
+    each = intervals(list(scenes.values()))
     return {
         **sum(scenes.values(), Confusion()).scores(),
-        "f1_interval": interval(list(scenes.values())),
+        "f1_interval": each["f1"],
+        "intervals": each,
         "f1_one_pixel": near.f1,
         "average_precision": average_precision(whole),
         "calibration_error": calibration(whole).error,
     }
 
 
-def interval(counts: list[Confusion]) -> list[float] | None:
-    """95 % of the F1 of 1000 draws of the places with replacement; None for one place."""
+def intervals(counts: list[Confusion]) -> dict[str, list[float] | None]:
+    """95 % of each score of 1000 draws of the places with replacement; None for one place.
+
+    Draws in which a score has no denominator (no change in any of its places) do not count.
+    """
     if len(counts) < 2:
-        return None
+        return dict.fromkeys(_SCORES)
     random = np.random.default_rng(0)
     draws = random.integers(len(counts), size=(1000, len(counts)))
-    scores = [sum((counts[i] for i in draw), Confusion()).f1 or 0.0 for draw in draws]
-    low, high = np.percentile(scores, [2.5, 97.5])
+    scores = [sum((counts[i] for i in draw), Confusion()).scores() for draw in draws]
+    return {name: _middle([s[name] for s in scores if s[name] is not None]) for name in _SCORES}
+
+
+def _middle(values: list[Any]) -> list[float] | None:
+    """Where 95 % of the values lie."""
+    if not values:
+        return None
+    low, high = np.percentile(values, [2.5, 97.5])
     return [float(low), float(high)]
 
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from s2cd.errors import S2cdError
 from s2cd.learning.chips import Chips
-from s2cd.learning.losses import make_loss
-from s2cd.learning.run import Report, Row, Training, average, rate_at
+from s2cd.learning.run import Report, Row, Training, average, loss_of, rate_at
 from s2cd.networks.shim import mend_torchvision
 
 mend_torchvision()  # Lightning's metrics import it
@@ -57,7 +56,7 @@ class Learner(LightningModule):
         super().__init__()
         self.training_run = run
         self.network = run.network
-        self.loss_of = make_loss(run.recipe.loss, run.recipe.change_weight)
+        self.loss_of = loss_of(run.recipe)
         self.total = 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

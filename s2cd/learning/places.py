@@ -35,6 +35,7 @@ LAYOUTS = (
     "an OSCD folder (Images, Train Labels), a LEVIR-CD folder (train/A, B, label), or a CSV with "
     "columns before, after, label, split"
 )
+WITHOUT_DATA = "`s2cd demo --train` shows how it works, without any"
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def find_places(data: Path) -> list[Place]:
     elif _oscd_folder(data, "Images") is not None:
         places = _from_oscd(data)
     else:
-        places = _from_levir(data)
+        places = _from_levir(data) or _from_table_in(data)
     if not places:
-        raise S2cdError(f"{data} holds no labelled pairs. DATA is {LAYOUTS}")
+        raise S2cdError(f"{data} holds no labelled pairs. DATA is {LAYOUTS}. {WITHOUT_DATA}")
     return sorted(_distinct(places), key=lambda place: place.name)
 
 
@@ -189,14 +190,23 @@ def _distinct(places: list[Place]) -> list[Place]:
     return named
 
 
+def _from_table_in(data: Path) -> list[Place]:
+    """The places of the only CSV of a folder."""
+    tables = sorted(data.glob("*.csv"))
+    if len(tables) > 1:
+        names = ", ".join(table.name for table in tables[:5])
+        raise S2cdError(f"{data} holds {len(tables)} CSVs ({names}). Name the one that is DATA")
+    return _from_csv(tables[0]) if tables else []
+
+
 def _from_csv(path: Path) -> list[Place]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise S2cdError(f"{path} cannot be read as CSV: {one_line(e)}. DATA is {LAYOUTS}") from e
-    if missing := [c for c in _COLUMNS[:3] if c not in (reader.fieldnames or ())]:
+    if missing := [c for c in _COLUMNS[:3] if c not in columns]:
         raise S2cdError(f"{path} has no column {missing[0]!r}. DATA is {LAYOUTS}")
     found = [_from_row(path, line, row) for line, row in enumerate(rows, start=2)]
     return [place for place in found if place.split != GAP]

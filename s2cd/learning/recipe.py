@@ -1,11 +1,29 @@
 """How a network is trained: all choices in one place, by the names of the command's options."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from s2cd.errors import S2cdError
 from s2cd.networks.spec import ENCODERS_OF, FUSIONS_OF, Spec, stride_of
+
+_MOST = 1e6
+_LIMITS = {
+    "epochs": (1, _MOST),
+    "steps": (0, _MOST),
+    "batch": (1, _MOST),
+    "rate": (1e-9, 10),
+    "size": (32, 4096),
+    "change_weight": (1e-6, _MOST),
+    "validation": (0, 0.9),
+    "threshold": (0, 1),
+    "patience": (1, _MOST),
+    "ema": (0, 0.9999),
+    "clip": (0, _MOST),
+    "seed": (0, 2**32 - 1),
+}
+"""Least and most of the numbers of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +41,8 @@ class Recipe:
         bands: Bands to use; those that all dates have by default.
         loss: See `make_loss`.
         change_weight: How much more a changed pixel weighs.
+        class_weights: The same for each class of change apart; empty: ``change_weight`` for all.
+        optimizer: One of `s2cd.learning.optimizers.OPTIMIZERS`.
         epochs: Most epochs.
         steps: Batches in an epoch; 0: as many as cover the places once.
         batch: Windows in a batch.
@@ -53,6 +73,8 @@ class Recipe:
     bands: tuple[str, ...] = ()
     loss: str = "bce+iou"
     change_weight: float = 1.0
+    class_weights: tuple[float, ...] = ()
+    optimizer: str = "adamw"
     epochs: int = 50
     steps: int = 0
     batch: int = 16
@@ -70,6 +92,19 @@ class Recipe:
     device: str = "auto"
     precision: str = "fp32"
     mlflow: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that nothing can be learned with.
+
+        Raises:
+            S2cdError: naming the option.
+        """
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # so is what is no number
+                raise S2cdError(f"{name.replace('_', '-')} is {value}. Give {low:g} to {high:g}")
+        if not all(0 < weight <= _MOST for weight in self.class_weights):
+            raise S2cdError(f"class-weights are {self.class_weights}. Give numbers above 0")
 
     @property
     def frozen(self) -> bool:
@@ -89,6 +124,8 @@ class Recipe:
         """
         if self.arch not in FUSIONS_OF:
             raise S2cdError(f"There is no {self.arch!r}. Name one of {', '.join(FUSIONS_OF)}")
+        if self.size % (stride := stride_of(self.arch, self.depth)):
+            raise S2cdError(f"size is {self.size}. Give a multiple of {stride} for {self.arch}")
         return Spec(
             self.arch,
             self.encoder or ENCODERS_OF.get(self.arch, ""),
@@ -118,7 +155,21 @@ def recipe_of(values: dict[str, Any], base: Recipe | None = None) -> Recipe:
         if name is None:
             raise S2cdError(f"A recipe has no {key!r}. It has {', '.join(sorted(known))}")
         chosen[name] = _as(type(getattr(base, name)), key, value)
+    if "class_weights" in chosen:
+        chosen["class_weights"] = weights_of(chosen["class_weights"])
     return replace(base, **chosen)
+
+
+def weights_of(texts: Sequence[str]) -> tuple[float, ...]:
+    """Weights as they are typed, as numbers.
+
+    Raises:
+        S2cdError: where one is no number.
+    """
+    try:
+        return tuple(float(text) for text in texts)
+    except ValueError as e:
+        raise S2cdError(f"class-weights are {','.join(texts)[:40]}. Give numbers above 0") from e
 
 
 def _as(kind: type, key: str, value: Any) -> Any:

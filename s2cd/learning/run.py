@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s2cd.learning.losses import Loss, make_loss
 from s2cd.learning.recipe import Recipe
 from s2cd.networks.build import build
 from s2cd.networks.spec import Spec
@@ -62,6 +63,11 @@ def rate_at(run: Training, step: int) -> float:
         return run.recipe.rate * (step + 1) / warm
     part = (step - warm) / max(1, whole - warm)
     return run.recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+
+
+def loss_of(recipe: Recipe) -> Loss:
+    """What a recipe makes small."""
+    return make_loss(recipe.loss, recipe.change_weight, recipe.class_weights)
 
 
 def average(run: Training) -> None:

@@ -68,6 +68,7 @@ def _restore_moments(run: Training, tensors: dict[str, Tensor]) -> None:
 def write_metrics(history: list[Row], path: Path) -> None:
     """One row an epoch, as CSV."""
     with completed(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
+        names = list(dict.fromkeys(name for row in history for name in row))
+        writer = csv.DictWriter(file, names)  # older versions told less of an epoch
         writer.writeheader()
         writer.writerows(history)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import time
-import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ from torch import nn
 from s2cd.errors import S2cdError
 from s2cd.learning.augment import find_augmentation
 from s2cd.learning.chips import Chips
+from s2cd.learning.claim import claim_run, release_run
+from s2cd.learning.optimizers import find_optimizer, make_optimizer
 from s2cd.learning.pictures import draw, windows
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.recipe import Recipe
-from s2cd.learning.run import Report, Row, Training, kept_network, kept_spec
-from s2cd.learning.runfolder import to_toml, write_card, write_curves
+from s2cd.learning.run import Report, Row, Training, kept_network, kept_spec, loss_of
+from s2cd.learning.runfolder import write_card, write_curves
 from s2cd.learning.scenes import Live, best_threshold, confusion_at, counts_of, scene_map
 from s2cd.learning.state import restore_state, save_state, write_metrics
 from s2cd.networks.build import build, freeze_encoder
@@ -30,13 +31,16 @@ from s2cd.networks.checkpoint import save_checkpoint
 from s2cd.networks.familiar import ranges_of
 from s2cd.networks.pretrained import load_encoder
 from s2cd.networks.runtime import check_precision, choose_device
-from s2cd.output import completed, write_errors
 from s2cd.scenes.mask import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
 _PICTURED = 3
 """Windows that are drawn after each epoch."""
+_FIXED = 0
+"""Seed of the windows that the loss is told of, of places held apart."""
+_MOST_HELD = 8
+"""Batches of them."""
 _SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
 
 
@@ -90,7 +94,18 @@ def train_on(
 ) -> dict[str, Any]:
     """Train a network on places that were chosen already; see `train`."""
     find_augmentation(recipe.augment)  # refused before anything is made
+    find_optimizer(recipe.optimizer)
+    loss_of(recipe)
     claim_run(folder, recipe, ground, resume)
+    try:
+        return _trained(ground, folder, recipe, report or (lambda done, of: None))
+    except S2cdError:
+        release_run(folder)
+        raise
+
+
+def _trained(ground: Ground, folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
+    """The row of the epoch that was kept, of a run whose folder is taken."""
     sides = _sides(ground, recipe)
     samples = (*sides["train"], *sides["val"])
     classes = max(_classes(sample.label) for sample in samples)
@@ -105,7 +120,8 @@ def train_on(
     keep = Keeper(run, sides["val"], shown, folder, loggers)
     if not run.history:
         track_settings(loggers, asdict(recipe))
-    fit(run, _chips(run, sides["train"]), keep, report or (lambda done, of: None), loggers)
+    fit(run, _chips(run, sides["train"]), keep, report, loggers)
+    write_metrics(run.history, folder / "metrics.csv")  # also of an epoch after which it was killed
     write_curves(run.history, folder / "curves.png")
     write_card(run, [s.place for s in samples], ground.fingerprint(), folder / "card.md")
     return {"checkpoint": str(folder / "best.safetensors"), **run.best}
@@ -120,7 +136,23 @@ def _sides(ground: Ground, recipe: Recipe) -> dict[str, tuple[Sample, ...]]:
     sides = {s: tuple(x for x in samples if x.place.split == s) for s in ("train", "val")}
     if not sides["train"]:
         raise S2cdError(f"{ground.name} has no places to train on. Mark some with split train")
+    _check_labels(sides)
     return sides
+
+
+def _check_labels(sides: dict[str, tuple[Sample, ...]]) -> None:
+    """Refuse what nothing could be learned from, or no epoch be told from another by."""
+    for side, samples in sides.items():
+        if samples and not any(_labelled_change(sample.label) for sample in samples):
+            names = ", ".join(sample.place.name for sample in samples[:3])
+            raise S2cdError(
+                f"No change is labelled in the places of split {side} ({names}). Label some, or "
+                f"{'give others' if side == 'train' else 'mark others, or give --validation 0'}"
+            )
+
+
+def _labelled_change(label: NDArray[np.uint8]) -> bool:
+    return bool(((label > 0) & (label != UNLABELLED)).any())
 
 
 def _chips(run: Training, samples: tuple[Sample, ...]) -> Chips:
@@ -131,38 +163,17 @@ def _chips(run: Training, samples: tuple[Sample, ...]) -> Chips:
     return Chips(samples, recipe.size, recipe.batch, recipe.seed, True, how)
 
 
-def claim_run(folder: Path, recipe: Recipe, ground: Ground, resume: bool) -> None:
-    """Take the run folder, or go on in it; another run's folder is refused."""
-    facts = {"data": ground.name, "data_sha256": ground.fingerprint(), **asdict(recipe)}
-    config = folder / "config.toml"
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not config.exists():
-        with completed(config) as temporary:
-            temporary.write_text(to_toml(facts))
-        return
-    if not resume:
-        raise S2cdError(f"{folder} holds a run already. Give --resume to go on, or another -o")
-    if _settings(config.read_text()) != _settings(to_toml(facts)):
-        raise S2cdError(
-            f"{folder} holds a run of another recipe or DATA (config.toml). Name another"
-        )
-
-
-def _settings(text: str) -> dict[str, Any]:
-    """All settings of a run; what its version did not know yet was as is usual now."""
-    try:
-        return {**tomllib.loads(to_toml(asdict(Recipe()))), **tomllib.loads(text)}
-    except tomllib.TOMLDecodeError:
-        return {}
-
-
 def _classes(label: NDArray[np.uint8]) -> int:
     """Classes of change of a mask; 1 where none is labelled."""
     return max(1, int(np.max(label, where=label != UNLABELLED, initial=0)))
 
 
 def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground, classes: int) -> Training:
+    if recipe.class_weights and len(recipe.class_weights) != classes:
+        raise S2cdError(
+            f"{len(recipe.class_weights)} class weights are given, and the masks hold {classes} "
+            "classes of change. Give one for each"
+        )
     device = choose_device(recipe.device)
     check_precision(recipe.precision, device)
     names = ", ".join(s.place.name for s in samples[:40])
@@ -178,10 +189,24 @@ def _start(recipe: Recipe, samples: tuple[Sample, ...], ground: Ground, classes:
         freeze_encoder(network)
     network = network.to(device, memory_format=torch.channels_last)
     weights = [w for w in network.parameters() if w.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.rate, weight_decay=1e-4, fused=True)
+    optimizer = make_optimizer(recipe.optimizer, weights, recipe.rate)
     pixels = sum(sample.label.size for sample in samples)
     steps = recipe.steps or max(1, round(pixels / recipe.size**2 / recipe.batch))
     return Training(recipe, spec, network, optimizer, steps)
+
+
+def held_loss(run: Training, network: nn.Module, held: tuple[Sample, ...]) -> float:
+    """The loss on windows of the places held apart, as they are: the same ones in each epoch."""
+    recipe, device = run.recipe, next(network.parameters()).device
+    chips = Chips(held, recipe.size, recipe.batch, _FIXED, True, find_augmentation("none"))
+    pixels = sum(sample.label.size for sample in held)
+    steps = min(_MOST_HELD, max(1, round(pixels / recipe.size**2 / recipe.batch)))
+    loss, total = loss_of(recipe), 0.0
+    with torch.inference_mode():
+        for dates, masks in chips.epoch(0, steps):
+            logits = network(torch.from_numpy(dates).to(device))
+            total += float(loss(logits, torch.from_numpy(masks).to(device)))
+    return total / steps
 
 
 @dataclass(frozen=True)
@@ -200,7 +225,8 @@ class Keeper:
 
         run, began = self.run, time.monotonic()
         network = kept_network(run)
-        row |= self._judged(network) if self.held else {}
+        if self.held:
+            row |= {"val_loss": held_loss(run, network, self.held), **self._judged(network)}
         row["seconds"] = round(row["seconds"] + time.monotonic() - began, 2)
         run.history.append(row)
         if run.best is row and (self.held or run.is_over):
@@ -213,7 +239,11 @@ class Keeper:
         frozen = Live(network, self.shown.statistics, run.spec.scaling)
         shown = windows(self.shown, frozen, run.recipe.size, _PICTURED)
         track(self.loggers, row, draw(shown, path))
-        said = [f"{name} {row[name]:.4f}" for name in ("loss", "f1", "threshold") if name in row]
+        said = [
+            f"{name} {row[name]:.4f}"
+            for name in ("loss", "val_loss", "f1", "threshold")
+            if name in row
+        ]
         logger.info("epoch %d: %s", row["epoch"], ", ".join(said))
 
     def _judged(self, network: nn.Module) -> Row:

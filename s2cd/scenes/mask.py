@@ -89,7 +89,7 @@ def _decode(
     said = ", ".join(f"{value:g}" for value in sorted(found)[:6]) or "nothing"
     raise S2cdError(
         f"{path} cannot be understood as a mask of change: it holds {said}. "
-        "Code it 0 = no change, 1 = change"
+        "Code it 0 = no change, 1 = change; classes of change are drawn by `s2cd label`"
     )
 
 
