@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +141,18 @@ def test_intervals_are_of_draws_of_places():
     assert found["dice"] == found["f1"]
     assert intervals([one, one])["recall"] == pytest.approx([0.8, 0.8])
     assert set(intervals([one]).values()) == {None}
+
+
+def test_what_cannot_be_scored_is_refused(make_place, make_raster, tmp_path):
+    place = make_place((128, 128), bands=("B02", "B03", "B04", "B08"))
+    make_raster("label.tif", np.full((128, 128), 255, np.uint8), nodata=255)
+    data = tmp_path / "d.csv"
+    data.write_text(f"before,after,label\n{place.before},{place.after},label.tif\n")
+    options = evaluate.Options("all", cache=tmp_path / "cache")
+    with pytest.raises(S2cdError, match="No pixel is both observed and labelled"):
+        evaluate.evaluate_data(data, "cva", options)
+    with pytest.raises(S2cdError, match=r"nowhere is not there\. DATA is"):
+        evaluate.evaluate_data(tmp_path / "nowhere", "cva", options)
+    curves = replace(options, curves=tmp_path / "no" / "c.png")
+    with pytest.raises(S2cdError, match="does not exist"):  # before anything is computed
+        evaluate.evaluate_data(tmp_path / "nowhere", "cva", curves)

@@ -455,11 +455,8 @@ def test_sizes_that_do_not_halve_are_refused(wrong):
         Recipe(**wrong).spec(BANDS)
 
 
-@pytest.mark.parametrize("side", ["train", "val"])
-@pytest.mark.parametrize("value", [0, 255])
-def test_places_without_labelled_change_are_refused(data, tmp_path, side, value):
-    from s2cd.learning import train as module
-
+def without_change(data, side, value):
+    """The CSV with a mask of one value in the place of a split."""
     label = next(place.label for place in find_places(data) if place.split == side)
     path = label.with_suffix(".tif")
     profile = {"width": 176, "height": 160, "count": 1, "dtype": "uint8", "nodata": 255}
@@ -467,9 +464,31 @@ def test_places_without_labelled_change_are_refused(data, tmp_path, side, value)
         file.write(np.full((1, 160, 176), value, np.uint8))
     folder = label.parent.name
     data.write_text(data.read_text().replace(f"{folder}/label.png", f"{folder}/label.tif"))
+
+
+@pytest.mark.parametrize(
+    ("side", "value", "said"),
+    [("train", 0, "No change is labelled"), ("train", 255, "No change is labelled"),
+     ("val", 255, "Nothing is labelled in the places to validate on")],
+)  # fmt: skip
+def test_places_that_teach_nothing_are_refused(data, tmp_path, side, value, said):
+    from s2cd.learning import train as module
+
+    without_change(data, side, value)
     recipe = module.Recipe(arch="fc-ef", batch=2, steps=1, size=64, window=128, halo=32, epochs=1)
-    with pytest.raises(S2cdError, match=f"No change is labelled in the places of split {side}"):
+    with pytest.raises(S2cdError, match=said):
         module.train(data, tmp_path / "run", recipe)
+
+
+def test_without_change_to_validate_on_the_loss_says_which_epoch_is_kept(data, tmp_path, caplog):
+    from s2cd.learning import train as module
+
+    without_change(data, "val", 0)
+    recipe = module.Recipe(arch="fc-ef", batch=2, steps=3, size=64, window=128, halo=32, epochs=3)
+    summary = module.train(data, tmp_path / "run", recipe)
+    assert "no change is labelled" in caplog.text and summary["threshold"] == 0.5
+    losses = [float(row["val_loss"]) for row in rows(tmp_path / "run")]
+    assert summary["epoch"] == 1 + losses.index(min(losses)) and losses.index(min(losses)) > 0
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,9 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Labelled pairs to a model for `s2cd detect --model RUN/best.safetensors`."""
-    from s2cd.errors import S2cdError
-    from s2cd.learning.places import LAYOUTS, WITHOUT_DATA
+    from s2cd.learning.places import find_places
 
-    if not data.exists():
-        raise S2cdError(f"{data} is not there. DATA is {LAYOUTS}. {WITHOUT_DATA}")
+    find_places(data)  # refused before torch is imported
     from s2cd.learning.recipe import Recipe, weights_of
     from s2cd.learning.train import train as learn
 

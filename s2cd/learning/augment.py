@@ -73,7 +73,7 @@ def altered(
     dates = [window.before, window.after]
     if label.shape != (size, size) or how.shift:
         dates, label = _placed(dates, label, size, how, random)
-    if how.gain:
+    if any((how.gain, how.offset, how.contrast, how.brightness, how.haze)):
         dates = [_lit(date, how, random) for date in dates]
     if how.turned:
         dates, label = _turned(dates, label, random)

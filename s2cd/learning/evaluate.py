@@ -20,6 +20,7 @@ from s2cd.learning.recipe import Recipe, read_recipe
 from s2cd.learning.scenes import Counts, confusion_at, counts_of, lit_for, stored_map
 from s2cd.networks.detector import Detector
 from s2cd.networks.registry import DEFAULT, Compute, find_detector
+from s2cd.output import check_writable
 from s2cd.scenes.mask import read_label
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
     Raises:
         S2cdError: where DATA, the model or a place cannot be used.
     """
+    if options.curves is not None:
+        check_writable(options.curves, overwrite=True)  # before the work of an hour
     chosen = places_of(data, options.split, model)
     detector = detector_for(model, chosen, options)
     counts, scenes, near = [], {}, Nearness()
@@ -106,6 +109,8 @@ def evaluate_data(data: Path, model: str, options: "Options") -> dict[str, Any]:
         near += nearness(classify(stored, detector.threshold), label)
         scenes[place.name] = confusion_at(counts[-1], detector.threshold)
     whole = sum(counts, np.zeros_like(counts[0]))
+    if not whole.any():
+        raise S2cdError(f"No pixel is both observed and labelled in the places of {data}")
     if options.curves is not None:
         write_score_curves(whole, options.curves, detector.threshold)
     facts = {"threshold": detector.threshold, "model": detector.name}

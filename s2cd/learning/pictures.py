@@ -13,7 +13,7 @@ from s2cd.learning.figures import figure_of
 from s2cd.learning.prepared import Sample, prepare
 from s2cd.learning.scenes import lit_for
 from s2cd.networks.detector import Frozen
-from s2cd.output import completed
+from s2cd.output import check_writable, completed
 from s2cd.scenes.bands import RGB
 from s2cd.scenes.mask import UNLABELLED
 from s2cd.scenes.pair import Window
@@ -82,6 +82,7 @@ def draw_samples(
     Raises:
         S2cdError: where DATA or the model cannot be used, or the picture is there.
     """
+    check_writable(path, overwrite)
     places = places_of(data, options.split, model)[:count]
     detector = detector_for(model, places, options)
     rows: list[Shown] = []

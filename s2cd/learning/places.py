@@ -82,6 +82,8 @@ def find_places(data: Path) -> list[Place]:
     Raises:
         S2cdError: where there is none, or a file that it names is missing.
     """
+    if not data.exists():
+        raise S2cdError(f"{data} is not there. DATA is {LAYOUTS}. {WITHOUT_DATA}")
     if data.is_file():
         places = _from_csv(data)
     elif _oscd_folder(data, "Images") is not None:
@@ -139,10 +141,12 @@ def _group(place: Place) -> str:
 
 
 def _warn_of_neighbours(val: list[Place], train: list[Place]) -> None:
-    learned = {_group(p): p.name for p in train}
+    learned = {_group(p): p for p in train}
     for place in val:
-        if (near := learned.get(_group(place))) is not None:
-            logger.warning("%s is validated on, and %s lies close to it", place.name, near)
+        near = learned.get(_group(place))
+        parted = near is not None and place.whole != "" and place.whole == near.whole
+        if near is not None and not parted:  # `tile` leaves a gap between its own
+            logger.warning("%s is validated on, and %s lies close to it", place.name, near.name)
 
 
 def _parts(place: Place, share: float, window: int) -> list[Place]:

@@ -38,10 +38,13 @@ class Training:
 
     @property
     def best(self) -> Row:
-        """The epoch whose weights are kept: the first of the highest F1; else the last."""
+        """The epoch whose weights are kept: of the highest F1, then the least loss; else the last.
+
+        Where no change is labelled in the places of validation, F1 tells no epoch from another.
+        """
         if not self.judged:
             return self.history[-1]
-        return max(self.history, key=lambda row: row["f1"])
+        return max(self.history, key=lambda row: (row["f1"], -row.get("val_loss", 0.0)))
 
     @property
     def is_over(self) -> bool:

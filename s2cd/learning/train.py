@@ -141,14 +141,25 @@ def _sides(ground: Ground, recipe: Recipe) -> dict[str, tuple[Sample, ...]]:
 
 
 def _check_labels(sides: dict[str, tuple[Sample, ...]]) -> None:
-    """Refuse what nothing could be learned from, or no epoch be told from another by."""
-    for side, samples in sides.items():
-        if samples and not any(_labelled_change(sample.label) for sample in samples):
-            names = ", ".join(sample.place.name for sample in samples[:3])
-            raise S2cdError(
-                f"No change is labelled in the places of split {side} ({names}). Label some, or "
-                f"{'give others' if side == 'train' else 'mark others, or give --validation 0'}"
-            )
+    """Refuse what nothing could be learned from; say where no epoch is told by its F1."""
+    names = {side: ", ".join(s.place.name for s in some[:3]) for side, some in sides.items()}
+    if not any(_labelled_change(sample.label) for sample in sides["train"]):
+        raise S2cdError(
+            f"No change is labelled in the places to train on ({names['train']}, …). Label some"
+        )
+    if not sides["val"]:
+        return
+    if all((sample.label == UNLABELLED).all() for sample in sides["val"]):
+        raise S2cdError(
+            f"Nothing is labelled in the places to validate on ({names['val']}, …). Mark others "
+            "with split val, or give --validation 0"
+        )
+    if not any(_labelled_change(sample.label) for sample in sides["val"]):
+        logger.warning(
+            "no change is labelled in the places to validate on (%s, …): their loss alone says "
+            "which epoch is the best, and the threshold is 0.5",
+            names["val"],
+        )
 
 
 def _labelled_change(label: NDArray[np.uint8]) -> bool:
