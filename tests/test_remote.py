@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bucket import BUCKET, Buckets
 from conftest import grid, landscape
+from rasterio.errors import RasterioError
 from test_cluster import Cluster
 from typer.testing import CliRunner
 
@@ -243,6 +244,27 @@ def test_a_worker_that_read_an_older_version_forgets_it(pair, s3):
     new = RasterReader(header, 0)[part]
     assert np.array_equal(new, RasterReader(read_header(here.after), 0)[part])
     assert not np.array_equal(new, old)
+
+
+def test_what_could_not_be_read_is_asked_for_once_more(pair, s3, monkeypatch):
+    _, there = pair
+    one, part = RasterReader(read_header(there.after), 0), (slice(0, 4), slice(0, 64), slice(0, 64))
+    plain, real, failed = one[part], RasterReader._read, []
+
+    def fails_first(self, *arguments):
+        found = real(self, *arguments)
+        if not failed:
+            failed.append(len(s3.seen()))
+            raise RasterioError("ZSTDDecode: Not enough data")
+        return found
+
+    monkeypatch.setattr(RasterReader, "_read", fails_first)
+    assert np.array_equal(one[part], plain, equal_nan=True)
+    assert len(s3.seen()) > failed[0]  # anew, not from what was kept
+    failed.clear()
+    monkeypatch.setattr("s2cd.scenes.reader.forget", lambda path: False)
+    with pytest.raises(SourceError, match="Not enough data"):
+        one[part]
 
 
 def test_pairs_of_a_batch_may_lie_elsewhere(pair, s3, tmp_path):

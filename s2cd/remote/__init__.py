@@ -14,11 +14,12 @@
 """
 
 from s2cd.remote.path import Remote, path_of
-from s2cd.remote.ranges import gdal_name, gdal_options, unreadable
+from s2cd.remote.ranges import forget, gdal_name, gdal_options, turn_of, unreadable
 from s2cd.remote.server import opened, remove_all, state, told, upload, zarr_store
 
 __all__ = [
     "Remote",
+    "forget",
     "gdal_name",
     "gdal_options",
     "opened",
@@ -26,6 +27,7 @@ __all__ = [
     "remove_all",
     "state",
     "told",
+    "turn_of",
     "unreadable",
     "upload",
     "zarr_store",

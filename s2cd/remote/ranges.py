@@ -1,6 +1,7 @@
 """Pixels of a file that lies elsewhere: GDAL reads the ranges of it that a window needs."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,6 +12,8 @@ from s2cd.remote.server import SECRETS, endpoint, state
 
 _opened: dict[str, tuple[Any, ...]] = {}
 """Of each file the version that GDAL has seen of it in this process."""
+_turns: Counter[str] = Counter()
+"""How often GDAL has been made to forget a file."""
 _opening = Lock()
 
 
@@ -41,7 +44,31 @@ def gdal_name(path: Path) -> str:
         if _opened.setdefault(name, version) != version:
             _forget(name)
             _opened[name] = version
+            _turns[str(path)] += 1
     return name
+
+
+def forget(path: Path) -> bool:
+    """Have GDAL drop what it keeps of a file that it could not read; whether there may be some.
+
+    What a server cut short stays there, and is taken for the file.
+    """
+    if not isinstance(path, Remote):
+        return False
+    name = gdal_name(path)
+    with _opening:
+        _forget(name)
+        _turns[str(path)] += 1
+    return True
+
+
+def turn_of(path: Path) -> int:
+    """How often another version of a file has been seen here.
+
+    Open handles of earlier turns are of no use, even where a version comes back: what GDAL keeps of
+    a name is that of the latest.
+    """
+    return _turns[str(path)]
 
 
 def _forget(name: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
-from s2cd.remote import state, unreadable
+from s2cd.remote import forget, state, turn_of, unreadable
 from s2cd.scenes.header import Header
 from s2cd.scenes.raster import gdal, open_raster
 
@@ -81,20 +81,26 @@ class RasterReader:
     def _reflectance(self, indexes: list[int], window: Any) -> NDArray[Any]:
         from rasterio.errors import RasterioError
 
+        for attempt in range(2):
+            try:
+                return self._read(indexes, window)
+            except (RasterioError, MemoryError) as e:
+                if attempt or not forget(self.location):
+                    raise unreadable(self.header.path, one_line(e)) from e
+        raise AssertionError("two attempts end in a result or an error")
+
+    def _read(self, indexes: list[int], window: Any) -> NDArray[Any]:
         source = _handle(self.location, self.version)
-        try:
-            with gdal(self.location):
-                raw = source.read(indexes, window=window)
-                if self.dtype != np.float32:
-                    return raw.astype(self.dtype)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    values = self._scaled(raw)
-                for hidden in self._hidden(source, raw, window):
-                    if hidden.any():
-                        np.copyto(values, np.nan, where=hidden)
-                return values
-        except (RasterioError, MemoryError) as e:
-            raise unreadable(self.header.path, one_line(e)) from e
+        with gdal(self.location):
+            raw = source.read(indexes, window=window)
+            if self.dtype != np.float32:
+                return raw.astype(self.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = self._scaled(raw)
+            for hidden in self._hidden(source, raw, window):
+                if hidden.any():
+                    np.copyto(values, np.nan, where=hidden)
+            return values
 
     def _scaled(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         """Reflectance, in as few passes as it takes: reading is a good part of a fast detection."""
@@ -129,9 +135,10 @@ class RasterReader:
 def _handle(path: Path, version: tuple[Any, ...]) -> Any:
     """This thread's open handle of a raster; refused where the file has changed since."""
     handles: dict[Any, Any] = _OPEN.__dict__.setdefault("handles", {})
-    key = (str(path), version, os.getpid())
+    key = (str(path), version, turn_of(path), os.getpid())
     if key not in handles:
         source = open_raster(path)
+        key = (str(path), version, turn_of(path), os.getpid())
         if state(path) != version:
             source.close()
             raise S2cdError(f"{path} changed while it was read. Start again")
