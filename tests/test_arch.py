@@ -137,6 +137,8 @@ def test_the_encoders_people_name_learn_and_come_back_from_disk(
     after = network.encoder.state_dict()
     moved = [not torch.equal(value, after[name]) for name, value in before.items()]
     assert sum(moved) > 0.9 * len(moved)  # some hold a head that nothing asks for
+    idle = [name for name, weight in network.named_parameters() if weight.grad is None]
+    assert all(name.startswith("encoder.") for name in idle)
     save_checkpoint(tmp_path / "n.safetensors", one, network.eval())
     again = load_network(tmp_path / "n.safetensors")
     with torch.inference_mode():
