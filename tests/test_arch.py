@@ -63,6 +63,22 @@ def test_the_features_of_unet_resnet50_fusion_are_those_it_is_named_for():
     fused = [(f[0].in_channels, f[0].out_channels) for f in network.fusions]
     assert fused == [(128, 64), (512, 128), (1024, 256), (2048, 512), (4096, 512)]
     assert network.dropout.p == 0.3
+    assert network(torch.randn(1, 2, 5, 64, 64)).shape == (1, 1, 64, 64)
+
+
+def test_a_frozen_unet_resnet50_fusion_keeps_its_statistics_and_its_decoder_learns():
+    from s2cd.networks.build import freeze_encoder
+
+    network = network_of("unet-resnet50-fusion", "concat")
+    freeze_encoder(network)
+    network.train()
+    assert not any(module.training for module in network.encoder.modules())
+    assert network.dropout.training and network.join3.training
+    kept = {name: value.clone() for name, value in network.encoder.state_dict().items()}
+    network(torch.randn(2, 2, 5, 64, 64)).mean().backward()
+    assert all(torch.equal(v, kept[n]) for n, v in network.encoder.state_dict().items())
+    learns = [name for name, weight in network.named_parameters() if weight.grad is not None]
+    assert learns and not any(name.startswith("encoder.") for name in learns)
 
 
 def test_a_frozen_encoder_stays_as_it_is_in_training():
@@ -90,6 +106,47 @@ def test_transformers_are_encoders_and_come_back_from_disk(encoder, tmp_path):
     dates = torch.randn(1, 2, 5, 64, 96)
     with torch.inference_mode():
         assert torch.equal(network(dates), load_network(tmp_path / "t.safetensors")(dates))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fusion", "bands", "classes"),
+    [
+        ("resnet50", "concat", 3, 1),
+        ("efficientnet-b0", "diff", 4, 3),
+        ("convnext_tiny", "concat+diff", 10, 1),
+        ("mit_b2", "attention", 10, 4),
+        ("swin_tiny_patch4_window7_224", "attention", 3, 1),
+    ],
+)
+def test_the_encoders_people_name_learn_and_come_back_from_disk(
+    encoder, fusion, bands, classes, tmp_path
+):
+    from s2cd.learning.losses import make_loss
+    from s2cd.networks.checkpoint import load_network, save_checkpoint
+
+    names = tuple(list(ALL)[1 : bands + 1])
+    one = spec("siamese", fusion, encoder=encoder, bands=names, classes=classes)
+    network = network_of("siamese", fusion, encoder=encoder, bands=names, classes=classes)
+    dates, mask = torch.randn(2, 2, bands, 64, 64), torch.randint(0, classes + 1, (2, 64, 64))
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    network.train()
+    before = network.encoder.state_dict()
+    before = {name: value.clone() for name, value in before.items() if value.ndim > 1}
+    make_loss("bce+iou")(network(dates), mask).backward()
+    optimizer.step()
+    after = network.encoder.state_dict()
+    moved = [not torch.equal(value, after[name]) for name, value in before.items()]
+    assert sum(moved) > 0.9 * len(moved)  # some hold a head that nothing asks for
+    idle = [name for name, weight in network.named_parameters() if weight.grad is None]
+    assert all(name.startswith("encoder.") for name in idle)
+    save_checkpoint(tmp_path / "n.safetensors", one, network.eval())
+    again = load_network(tmp_path / "n.safetensors")
+    with torch.inference_mode():
+        for size in (96, 128):
+            window = torch.randn(1, 2, bands, size, size)
+            found = network(window)
+            assert found.shape == (1, one.outputs, size, size)
+            assert torch.equal(found, again(window))
 
 
 def test_an_unknown_encoder_or_fusion_is_refused_with_what_there_is():

@@ -40,8 +40,11 @@ def test_a_probability_that_means_what_it_says_has_no_error():
 
 
 def test_the_curves_are_drawn(tmp_path):
-    write_score_curves(counts((0, 40, 60), (1, 100, 20)), tmp_path / "c.png")
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    one, other = tmp_path / "c.png", tmp_path / "d.png"
+    write_score_curves(counts((0, 40, 60), (1, 100, 20)), one)
+    write_score_curves(counts((0, 40, 60), (1, 100, 20)), other, 0.3)
+    assert one.read_bytes().startswith(b"\x89PNG")
+    assert one.read_bytes() != other.read_bytes()  # the threshold is marked
 
 
 def test_one_pixel_of_distance_is_forgiven_and_two_are_not():

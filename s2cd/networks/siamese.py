@@ -33,7 +33,7 @@ class SiameseUnet(nn.Module):
         smp = import_smp()
         self.encoder = make_encoder(spec.encoder, len(spec.bands), spec.depth)
         channels = list(self.encoder.out_channels)
-        channels[0] = _DETAIL if spec.detail else channels[0]
+        channels[0] = _DETAIL if spec.detail else 0  # nothing is fused there without
         levels = [Fusion(spec.fusion, n) for n in channels]
         self.fusions = nn.ModuleList(levels)
         self.detail = convolutions(len(spec.bands), _DETAIL, times=1) if spec.detail else None
