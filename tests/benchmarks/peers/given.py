@@ -17,8 +17,6 @@ import rasterio
 import torch
 from rasterio.windows import Window
 
-MARGIN = 32
-"""Pixels at each side of a window that are not used: windows overlap by 64."""
 SCALE = 1e-4
 _HELD = torch.library.Library("torchvision", "FRAGMENT")
 for _name in ("nms", "qnms"):  # PyPI's torchvision, made for CUDA, is not imported without
@@ -37,7 +35,8 @@ class Job:
         mean: Of each date and band, in reflectance.
         std: Of the same.
         networks: Programs of `torch.export`, by the size of their window.
-        ways: How to do it: ``size`` of a window, ``batch``, ``workers``, ``precision``.
+        ways: How to do it: ``size`` of a window, ``margin`` at each of its sides that is not used,
+            ``batch``, ``workers``.
     """
 
     before: str
@@ -55,7 +54,6 @@ class Network:
 
     def __init__(self, job, way):
         self._network = torch.export.load(job.networks[str(way["size"])]).module()
-        self._half = way.get("precision") == "bf16"
         self._mean, self._std = (
             torch.tensor(v, dtype=torch.float32).reshape(1, -1, 1, 1) / SCALE
             for v in (job.mean, job.std)
@@ -67,8 +65,7 @@ class Network:
 
     def logits(self, normalized):
         """Log odds (n, 1, height, width) of what `normalized` gives."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            return self._network(normalized.unflatten(1, (2, -1))).float()
+        return self._network(normalized.unflatten(1, (2, -1)))
 
     def changed(self, stored):
         """Classes (n, height, width), uint8, of both dates' bands."""
@@ -87,17 +84,26 @@ def new_map(job):
         yield result
 
 
-def put(result, classes, top, left):
-    """Write the part of a window that is used: all but its margin, which counts at an edge only."""
+def put(result, classes, corner, margin):
+    """Write the part of a window that is used: its margin only where the scene ends.
+
+    Args:
+        result: The map.
+        classes: Of the window.
+        corner: Its first row and column.
+        margin: Pixels at each side.
+    """
+    top, left = corner
     height, width = classes.shape
-    rows, columns = _used(top, height, result.height), _used(left, width, result.width)
+    rows = _used(top, height, result.height, margin)
+    columns = _used(left, width, result.width, margin)
     part = classes[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     result.write(part, 1, window=Window.from_slices(rows, columns))
 
 
-def _used(start, length, whole):
+def _used(start, length, whole, margin):
     stop = start + length
-    return slice(start + MARGIN if start > 0 else 0, stop - MARGIN if stop < whole else whole)
+    return slice(start + margin if start > 0 else 0, stop - margin if stop < whole else whole)
 
 
 def answer(name, seconds_of):

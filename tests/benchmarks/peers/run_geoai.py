@@ -43,7 +43,7 @@ def seconds_of(job, way):
         path,
         job.out,
         tile_size=way["size"],
-        overlap=2 * given.MARGIN,
+        overlap=2 * way["margin"],
         batch_size=way["batch"],
         output_dtype="uint8",
         output_nodata=255,

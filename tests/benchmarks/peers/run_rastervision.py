@@ -27,14 +27,14 @@ def seconds_of(job, way):
     """Seconds of one way."""
     scene, network, size = scene_of(job), given.Network(job, way), way["size"]
     windows = SemanticSegmentationSlidingWindowGeoDataset(
-        scene, size=size, stride=size - 2 * given.MARGIN, normalize=False
+        scene, size=size, stride=size - 2 * way["margin"], normalize=False
     )
     loader = DataLoader(windows, batch_size=way["batch"], num_workers=way["workers"])
     folder = Path(job.out).with_suffix("")
     began = time.monotonic()
     found = (classes for images, _ in loader for classes in network.changed(images))
     labels = SemanticSegmentationLabels.from_predictions(
-        windows.windows, found, scene.extent, num_classes=3, crop_sz=given.MARGIN
+        windows.windows, found, scene.extent, num_classes=3, crop_sz=way["margin"]
     )
     source = scene.raster_source
     classes = ClassConfig(names=["none", "change", "null"], null_class="null")

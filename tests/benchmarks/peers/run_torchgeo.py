@@ -21,7 +21,7 @@ def pair_of(job):
 def seconds_of(job, way):
     """Seconds of one way."""
     pair, network = pair_of(job), given.Network(job, way)
-    sampler = GridGeoSampler(pair, size=way["size"], stride=way["size"] - 2 * given.MARGIN)
+    sampler = GridGeoSampler(pair, size=way["size"], stride=way["size"] - 2 * way["margin"])
     loader = DataLoader(
         pair,
         batch_size=way["batch"],
@@ -35,7 +35,7 @@ def seconds_of(job, way):
             found = network.changed(batch["image"])
             for classes, (x, y, _) in zip(found, batch["bounds"], strict=True):
                 column, row = ~result.transform * (x.start, y.stop)
-                given.put(result, classes, round(row), round(column))
+                given.put(result, classes, (round(row), round(column)), way["margin"])
     return time.monotonic() - began
 
 
