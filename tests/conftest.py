@@ -1,6 +1,7 @@
 """Factories: every raster in the tests is made here, by the real writers."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,12 @@ from s2cd.scenes.stack import stack_array, write_stack
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 UTM = "EPSG:32643"
 ORIGIN = (199980.0, 2600040.0)
+
+
+def pytest_configure():
+    """Where the tests run in the background of a script, what they start would not hear Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,8 @@
 import json
 import logging
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -251,3 +253,18 @@ def test_bf16_is_taken_only_where_the_map_is_that_of_fp32(
 def test_an_unknown_precision_is_refused_in_one_line(place, checkpoint, run):
     words = ("detect", place.before, place.after, "-o", "c.tif", "--model", checkpoint)
     assert "no precision 'fp8'" in refused(run(*words, "--precision", "fp8"))
+
+
+def test_a_detection_leaves_the_threads_of_its_caller_as_they_are():
+    code = """
+import torch
+from s2cd.detection.schedule import Workers, run_all
+list(run_all([(int, ())] * 8, Workers(threads=64)))
+print(torch.get_num_threads())
+"""
+    alone = "import torch; print(torch.get_num_threads())"
+    one, other = (
+        subprocess.run([sys.executable, "-c", c], check=True, capture_output=True).stdout
+        for c in (alone, code)
+    )
+    assert one == other

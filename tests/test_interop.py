@@ -148,31 +148,23 @@ from qgis.core import (QgsApplication, QgsMapRendererParallelJob, QgsMapSettings
     QgsRasterLayer, QgsRenderContext, QgsVectorLayer)
 from qgis.PyQt.QtCore import QSize
 from qgis.PyQt.QtGui import QColor
-folder, picture = sys.argv[1:3]
 QgsApplication.setPrefixPath("/usr", True)
 app = QgsApplication([], False)
 app.initQgis()
-change = QgsRasterLayer(folder + "/change.tif", "change")
-changes = QgsVectorLayer(folder + "/changes.gpkg|layername=changes", "changes", "ogr")
-assert change.isValid() and changes.isValid()
-assert change.renderer().type() == "paletted", change.renderer().type()
-said, done = changes.loadDefaultStyle()
-assert done, said
-colour = changes.renderer().symbols(QgsRenderContext())[0].color().name()
-beside = QgsVectorLayer(folder + "/changes.fgb", "beside", "ogr")
-assert beside.loadNamedStyle(folder + "/changes.qml")[1]
-print(changes.featureCount(), changes.renderer().type(), colour, changes.crs().authid())
-settings = QgsMapSettings()
-settings.setLayers([changes, change])
-settings.setDestinationCrs(change.crs())
-settings.setExtent(change.extent())
-settings.setOutputSize(QSize(900, 700))
-settings.setBackgroundColor(QColor("white"))
-job = QgsMapRendererParallelJob(settings)
-job.start()
-job.waitForFinished()
-assert not job.errors(), [e.message for e in job.errors()]
-job.renderedImage().save(picture)
+
+def draw(layers, size, picture):
+    settings = QgsMapSettings()
+    settings.setLayers(layers)
+    settings.setDestinationCrs(layers[-1].crs())
+    settings.setExtent(layers[-1].extent())
+    settings.setOutputSize(QSize(*size))
+    settings.setBackgroundColor(QColor("white"))
+    job = QgsMapRendererParallelJob(settings)
+    job.start()
+    job.waitForFinished()
+    assert not job.errors(), [e.message for e in job.errors()]
+    job.renderedImage().save(picture)
+    return settings
 """
 
 
@@ -181,7 +173,7 @@ def drawn_by_qgis(script: str, *words: object, home: Path) -> list[str]:
     asked = [SYSTEM, "-c", "import qgis.core"]
     if SYSTEM is None or subprocess.run(asked, capture_output=True, check=False, env={}).returncode:
         pytest.skip("there is no QGIS: apt-get install python3-qgis")
-    (home / "draw.py").write_text(script)
+    (home / "draw.py").write_text(QGIS + script)
     environment = {
         "QT_QPA_PLATFORM": "offscreen",
         "HOME": str(home),
@@ -201,8 +193,24 @@ def drawn_by_qgis(script: str, *words: object, home: Path) -> list[str]:
     return done.stdout.split()
 
 
+RESULTS = """
+folder, picture = sys.argv[1:3]
+change = QgsRasterLayer(folder + "/change.tif", "change")
+changes = QgsVectorLayer(folder + "/changes.gpkg|layername=changes", "changes", "ogr")
+assert change.isValid() and changes.isValid()
+assert change.renderer().type() == "paletted", change.renderer().type()
+said, done = changes.loadDefaultStyle()
+assert done, said
+colour = changes.renderer().symbols(QgsRenderContext())[0].color().name()
+beside = QgsVectorLayer(folder + "/changes.fgb", "beside", "ogr")
+assert beside.loadNamedStyle(folder + "/changes.qml")[1]
+print(changes.featureCount(), changes.renderer().type(), colour, changes.crs().authid())
+draw([changes, change], (900, 700), picture)
+"""
+
+
 def test_qgis_loads_map_changes_and_style_and_draws_them(results, tmp_path):
-    said = drawn_by_qgis(QGIS, results, tmp_path / "drawn.png", home=tmp_path)
+    said = drawn_by_qgis(RESULTS, results, tmp_path / "drawn.png", home=tmp_path)
     count, renderer, colour, crs = said[-4:]
     table = pyogrio.read_dataframe(results / "changes.gpkg", layer="changes")
     assert int(count) == len(table)
@@ -217,27 +225,11 @@ def test_qgis_loads_map_changes_and_style_and_draws_them(results, tmp_path):
 
 
 COLOURED = """
-import sys
-from qgis.core import (QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsVectorLayer)
-from qgis.PyQt.QtCore import QSize
-from qgis.PyQt.QtGui import QColor
-QgsApplication.setPrefixPath("/usr", True)
-app = QgsApplication([], False)
-app.initQgis()
 for path in sys.argv[1:]:
     changes = QgsVectorLayer(path + "|layername=changes", "changes", "ogr")
     assert changes.isValid()
     print(changes.renderer().type(), changes.renderer().classAttribute())
-    settings = QgsMapSettings()
-    settings.setLayers([changes])
-    settings.setDestinationCrs(changes.crs())
-    settings.setExtent(changes.extent())
-    settings.setOutputSize(QSize(880, 680))
-    settings.setBackgroundColor(QColor("white"))
-    job = QgsMapRendererParallelJob(settings)
-    job.start()
-    job.waitForFinished()
-    job.renderedImage().save(path + ".png")
+    settings = draw([changes], (880, 680), path + ".png")
     shown = settings.visibleExtent()
     print(shown.xMinimum(), shown.yMaximum(), settings.mapUnitsPerPixel())
 """

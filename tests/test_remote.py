@@ -144,6 +144,15 @@ def test_workers_elsewhere_read_and_write_by_url(pair, s3, tmp_path):
     assert s3.keys("out/") == ["out/change.tif"]
 
 
+def assert_continues(here, there, s3, after):
+    """The same command begins after so many blocks, and ends in the file of one machine."""
+    seen = []
+    detect_files(there, lambda done, of: seen.append(done))
+    assert seen[0] >= after
+    detect_files(here)
+    assert s3.get("out/change.tif") == here.change.read_bytes()
+
+
 def test_what_was_interrupted_continues_to_the_same_file(pair, s3):
     here, there = pair
 
@@ -154,11 +163,7 @@ def test_what_was_interrupted_continues_to_the_same_file(pair, s3):
     with pytest.raises(Stop):
         detect_files(there, stop)
     assert journal_of(s3) and "out/change.tif" not in s3.keys()
-    seen = []
-    detect_files(there, lambda done, of: seen.append(done))
-    assert seen[0] >= 2
-    detect_files(here)
-    assert s3.get("out/change.tif") == here.change.read_bytes()
+    assert_continues(here, there, s3, after=2)
     assert not journal_of(s3)
 
 
@@ -174,11 +179,7 @@ def test_a_server_that_breaks_off_is_told_in_one_line_and_the_work_continues(pai
     assert "\n" not in str(told.value)
     s3.fail(None)
     assert journal_of(s3) and "out/change.tif" not in s3.keys()
-    seen = []
-    detect_files(there, lambda done, of: seen.append(done))
-    assert seen[0] >= 1
-    detect_files(here)
-    assert s3.get("out/change.tif") == here.change.read_bytes()
+    assert_continues(here, there, s3, after=1)
 
 
 def test_of_two_runs_at_once_neither_makes_a_wrong_file(pair, s3):
@@ -262,7 +263,7 @@ def test_what_could_not_be_read_is_asked_for_once_more(pair, s3, monkeypatch):
     assert np.array_equal(one[part], plain, equal_nan=True)
     assert len(s3.seen()) > failed[0]  # anew, not from what was kept
     failed.clear()
-    monkeypatch.setattr("s2cd.scenes.reader.forget", lambda path: False)
+    monkeypatch.setattr("s2cd.scenes.reader.drop_kept", lambda path: False)
     with pytest.raises(SourceError, match="Not enough data"):
         one[part]
 

@@ -444,7 +444,7 @@ def test_losses_of_training_and_of_places_held_apart_are_told(data, tmp_path):
 
 
 def test_adam_is_torchs_adam_and_adamw_lets_weights_decay():
-    from s2cd.learning.optimizers import find_optimizer, make_optimizer
+    from s2cd.learning.optimizers import decay_of, make_optimizer
 
     def moved(make):
         weight = torch.nn.Parameter(torch.ones(4))
@@ -458,7 +458,7 @@ def test_adam_is_torchs_adam_and_adamw_lets_weights_decay():
     assert torch.allclose(adam, moved(lambda weights: torch.optim.Adam(weights, 0.1)))
     assert adam[0] == 1 > moved(lambda weights: make_optimizer("adamw", weights, 0.1))[0]
     with pytest.raises(S2cdError, match="no optimizer 'sgd'"):
-        find_optimizer("sgd")
+        decay_of("sgd")
 
 
 def test_each_class_weighs_as_it_was_asked():

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from s2cd.errors import LostError
-from s2cd.networks.runtime import share_processors
+from s2cd.networks.runtime import keep_processors, share_processors
 
 _PATIENCE = 2.0
 """Seconds after which workers that have come are given something."""
@@ -106,6 +106,7 @@ def _pool(workers: Workers) -> Iterator[_Pool]:
         with _cluster(workers.scheduler) as pool:
             yield pool
         return
+    keep_processors()
     count = workers.count
     start = (share_processors, (count, workers.share))
     with ThreadPoolExecutor(count, "block", *start) as executor:

@@ -13,7 +13,7 @@ from s2cd.detection.blocks import classify, lattice_of
 from s2cd.detection.changemap import classes_said, read_classes, read_map
 from s2cd.errors import S2cdError
 from s2cd.learning.curves import average_precision, calibration, write_score_curves
-from s2cd.learning.metrics import Confusion, Nearness, confusion, nearness
+from s2cd.learning.metrics import SCORES, Confusion, Nearness, confusion, nearness
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import prepare
 from s2cd.learning.recipe import Recipe, read_recipe
@@ -24,8 +24,6 @@ from s2cd.output import check_writable
 from s2cd.scenes.mask import read_label
 
 logger = logging.getLogger(__name__)
-
-_SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
 
 
 @dataclass(frozen=True)
@@ -173,11 +171,11 @@ def intervals(counts: list[Confusion]) -> dict[str, list[float] | None]:
     Draws in which a score has no denominator (no change in any of its places) do not count.
     """
     if len(counts) < 2:
-        return dict.fromkeys(_SCORES)
+        return dict.fromkeys(SCORES)
     random = np.random.default_rng(0)
     draws = random.integers(len(counts), size=(1000, len(counts)))
     scores = [sum((counts[i] for i in draw), Confusion()).scores() for draw in draws]
-    return {name: _middle([s[name] for s in scores if s[name] is not None]) for name in _SCORES}
+    return {name: _middle([s[name] for s in scores if s[name] is not None]) for name in SCORES}
 
 
 def _middle(values: list[Any]) -> list[float] | None:

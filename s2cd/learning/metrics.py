@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
+"""Those of `Confusion`, as they are told."""
+
 
 @dataclass(frozen=True)
 class Confusion:

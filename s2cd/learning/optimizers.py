@@ -13,7 +13,7 @@ OPTIMIZERS = {"adamw": 1e-4, "adam": 0.0}
 Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2)."""
 
 
-def find_optimizer(name: str) -> float:
+def decay_of(name: str) -> float:
     """The decay of the optimiser of that name.
 
     Raises:
@@ -28,4 +28,4 @@ def make_optimizer(name: str, weights: "Iterable[nn.Parameter]", rate: float) ->
     """The optimiser of that name, of weights that learn."""
     import torch
 
-    return torch.optim.AdamW(weights, lr=rate, weight_decay=find_optimizer(name), fused=True)
+    return torch.optim.AdamW(weights, lr=rate, weight_decay=decay_of(name), fused=True)

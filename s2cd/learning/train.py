@@ -17,7 +17,8 @@ from s2cd.errors import S2cdError
 from s2cd.learning.augment import find_augmentation
 from s2cd.learning.chips import Chips
 from s2cd.learning.claim import claim_run, release_run
-from s2cd.learning.optimizers import find_optimizer, make_optimizer
+from s2cd.learning.metrics import SCORES
+from s2cd.learning.optimizers import decay_of, make_optimizer
 from s2cd.learning.pictures import draw, windows
 from s2cd.learning.places import Place, find_places, with_splits
 from s2cd.learning.prepared import Sample, prepare
@@ -41,7 +42,6 @@ _FIXED = 0
 """Seed of the windows that the loss is told of, of places held apart."""
 _MOST_HELD = 8
 """Batches of them."""
-_SCORES = ("f1", "iou", "dice", "precision", "recall", "kappa")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def train_on(
 ) -> dict[str, Any]:
     """Train a network on places that were chosen already; see `train`."""
     find_augmentation(recipe.augment)  # refused before anything is made
-    find_optimizer(recipe.optimizer)
+    decay_of(recipe.optimizer)
     loss_of(recipe)
     claim_run(folder, recipe, ground, resume)
     try:
@@ -265,4 +265,4 @@ class Keeper:
             counts = counts + counts_of(stored, np.asarray(sample.label))
         threshold = self.run.recipe.threshold or best_threshold(counts)
         scores = confusion_at(counts, threshold).scores()
-        return {"threshold": threshold, **{name: scores[name] or 0.0 for name in _SCORES}}
+        return {"threshold": threshold, **{name: scores[name] or 0.0 for name in SCORES}}

@@ -135,6 +135,18 @@ def backend_at(backend: str, path: str, sha256: str, device: str, precision: str
     return Eager(network_at(path, sha256, device), precision)
 
 
+def keep_processors() -> None:
+    """Have this thread go on with as many threads as it computes with.
+
+    One that has not asked torch yet would get what `share_processors` last set in another: networks
+    trained after a detection would be other ones, in their last bits.
+    """
+    if "torch" in sys.modules:
+        import torch
+
+        torch.get_num_threads()
+
+
 def share_processors(workers: int, processors: int) -> None:
     """Let each of several worker threads compute with its share of the processors."""
     if "torch" in sys.modules:

@@ -14,12 +14,12 @@
 """
 
 from s2cd.remote.path import Remote, path_of
-from s2cd.remote.ranges import forget, gdal_name, gdal_options, turn_of, unreadable
+from s2cd.remote.ranges import drop_kept, gdal_name, gdal_options, turn_of, unreadable
 from s2cd.remote.server import opened, remove_all, state, told, upload, zarr_store
 
 __all__ = [
     "Remote",
-    "forget",
+    "drop_kept",
     "gdal_name",
     "gdal_options",
     "opened",

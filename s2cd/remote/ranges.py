@@ -42,13 +42,13 @@ def gdal_name(path: Path) -> str:
     version = state(path)
     with _opening:
         if _opened.setdefault(name, version) != version:
-            _forget(name)
+            _drop(name)
             _opened[name] = version
             _turns[str(path)] += 1
     return name
 
 
-def forget(path: Path) -> bool:
+def drop_kept(path: Path) -> bool:
     """Have GDAL drop what it keeps of a file that it could not read; whether there may be some.
 
     What a server cut short stays there, and is taken for the file.
@@ -57,7 +57,7 @@ def forget(path: Path) -> bool:
         return False
     name = gdal_name(path)
     with _opening:
-        _forget(name)
+        _drop(name)
         _turns[str(path)] += 1
     return True
 
@@ -71,7 +71,7 @@ def turn_of(path: Path) -> int:
     return _turns[str(path)]
 
 
-def _forget(name: str) -> None:
+def _drop(name: str) -> None:
     """Open and close a file: on closing, GDAL drops what it has kept of it (`gdal_options`)."""
     import rasterio
     from rasterio.errors import RasterioError

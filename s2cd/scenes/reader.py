@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s2cd.errors import S2cdError
 from s2cd.output import one_line
-from s2cd.remote import forget, state, turn_of, unreadable
+from s2cd.remote import drop_kept, state, turn_of, unreadable
 from s2cd.scenes.header import Header
 from s2cd.scenes.raster import gdal, open_raster
 
@@ -78,16 +78,15 @@ class RasterReader:
         picked = values[:, pick_rows][..., pick_columns]
         return picked[0] if chosen.ndim == 0 else picked
 
-    def _reflectance(self, indexes: list[int], window: Any) -> NDArray[Any]:
+    def _reflectance(self, indexes: list[int], window: Any, again: bool = False) -> NDArray[Any]:
         from rasterio.errors import RasterioError
 
-        for attempt in range(2):
-            try:
-                return self._read(indexes, window)
-            except (RasterioError, MemoryError) as e:
-                if attempt or not forget(self.location):
-                    raise unreadable(self.header.path, one_line(e)) from e
-        raise AssertionError("two attempts end in a result or an error")
+        try:
+            return self._read(indexes, window)
+        except (RasterioError, MemoryError) as e:
+            if again or not drop_kept(self.location):
+                raise unreadable(self.header.path, one_line(e)) from e
+        return self._reflectance(indexes, window, again=True)
 
     def _read(self, indexes: list[int], window: Any) -> NDArray[Any]:
         source = _handle(self.location, self.version)
