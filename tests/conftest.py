@@ -32,8 +32,9 @@ def pytest_configure():
     Each process would take all of them, and its threads wait for each other in busy loops; where
     the tests run in the background of a script, what they start would not hear SIGINT.
     """
-    share = len(os.sched_getaffinity(0)) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        share = len(os.sched_getaffinity(0)) // int(workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
