@@ -16,6 +16,7 @@ import rasterio.shutil
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from starter import Starter
 
 from s2cd.scenes.bands import BANDS, DEFAULT_BANDS
 from s2cd.scenes.simulate import Sheet, write_metadata
@@ -182,11 +183,23 @@ def make_product(tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def starter():
+    with Starter() as starter:
+        yield starter
+
+
 @pytest.fixture
-def run(tmp_path: Path):
-    """Run the command line as a user does: a new process, its exit code and what it said."""
+def run(tmp_path: Path, starter: Starter):
+    """Run the command line in a new process: its exit code and what it said.
+
+    One with an environment of its own starts from nothing, as a user's does; others begin where all
+    have imported what they need, which takes seconds each time.
+    """
 
     def call(*words: object, cwd: Path | None = None, **environment: str):
+        if not environment:
+            return starter.run(words, cwd or tmp_path)
         return subprocess.run(
             [sys.executable, "-m", "s2cd", *map(str, words)],
             capture_output=True,

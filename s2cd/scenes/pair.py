@@ -250,6 +250,8 @@ def _grown(pixels: slice, margin: int) -> slice:
 
 def read_date(date: xr.DataArray, ys: slice, xs: slice) -> NDArray[np.float32]:
     """Pixels of one date in a window; NaN beyond its edges."""
+    import dask
+
     height, width = date.shape[1:]
     rows = slice(min(max(ys.start, 0), height), max(min(ys.stop, height), 0))
     columns = slice(min(max(xs.start, 0), width), max(min(xs.stop, width), 0))
@@ -259,7 +261,7 @@ def read_date(date: xr.DataArray, ys: slice, xs: slice) -> NDArray[np.float32]:
     for part_ys, part_xs in product(_in_chunks(date, 1, rows), _in_chunks(date, 2, columns)):
         part = date.data[:, part_ys, part_xs]
         if hasattr(part, "compute"):
-            part = part.compute(scheduler="synchronous")
+            part = part.compute(scheduler=dask.get)
         paste(np.asarray(part, np.float32), (part_ys, part_xs), result, (ys, xs))
     return result
 

@@ -204,9 +204,11 @@ def _both(down: Any, across: Any, values: Array) -> Array:
 
 
 def _read(band: xr.DataArray, rows: slice, columns: slice) -> Array:
+    import dask
+
     values = band.squeeze().data[rows, columns]
     if hasattr(values, "compute"):
-        values = values.compute(scheduler="synchronous")
+        values = values.compute(scheduler=dask.get)
     return np.asarray(values, np.float32)
 
 

@@ -36,7 +36,9 @@ class _Watched:
         (bands, pick_bands), (ys, pick_ys), (xs, pick_xs) = (
             span(index, size) for index, size in zip(key, self.shape, strict=True)
         )
-        part = self.data[bands, ys, xs].compute(scheduler="synchronous")
+        import dask
+
+        part = self.data[bands, ys, xs].compute(scheduler=dask.get)
         values = np.asarray(part, np.float32)
         with self.turn:  # windows computed side by side share the cells at their edges
             for band, plane in zip(range(bands.start, bands.stop), values, strict=True):
