@@ -51,7 +51,8 @@ def network_input(
         mean, std = (np.array(v, np.float32)[None, :, :, None, None] for v in _pair(statistics))
         dates -= mean
         dates /= std
-    return np.nan_to_num(dates, copy=False, nan=0.0)
+    np.copyto(dates, np.float32(0), where=~np.isfinite(dates))
+    return dates
 
 
 def _pair(statistics: Statistics) -> tuple[tuple[tuple[float, ...], ...], ...]:

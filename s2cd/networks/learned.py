@@ -63,18 +63,31 @@ class FrozenNetwork:
 
 @dataclass(frozen=True)
 class Together:
-    """A network and its partner, both of which have learned from the pair."""
+    """A network and its partner, both of which have learned from the pair.
+
+    Attributes:
+        network: Its probabilities are not scaled yet.
+        partner: What it is heard with.
+        agreement: How the two become one.
+        margin: Pixels at each side of a window where the partner is not asked: its own reach is
+            less than the network's halo, and nobody uses those.
+    """
 
     network: FrozenNetwork
     partner: FrozenIrMad
     agreement: Agreement
+    margin: int
 
     def predict(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Probabilities (n, height, width) of windows (n, band, height, width)."""
-        own = self.network.predict(before, after)
-        return self.agreement.probabilities(own, self.partner.predict(before, after))
+        found = self.network.predict(before, after)
+        inner = slice(self.margin, -self.margin or None)
+        seen = (date[..., inner, inner] for date in (before, after))
+        own = found[..., inner, inner]
+        found[..., inner, inner] = self.agreement.probabilities(own, self.partner.predict(*seen))
+        return found
 
     def numbers(self) -> dict[str, Any]:
         """What was learned, fit for JSON."""
@@ -170,7 +183,8 @@ class Network:
         agreement = self.spec.agreement
         if partner is None or agreement is None:
             return own
-        return Together(replace(own, scaling=UNSCALED), partner, agreement)
+        margin = max(0, self.halo - IrMad.halo)
+        return Together(replace(own, scaling=UNSCALED), partner, agreement, margin)
 
     def _frozen(self, statistics: Statistics | None, backend: str, precision: str) -> FrozenNetwork:
         facts = (str(self.path), self.sha256, self.device, precision)

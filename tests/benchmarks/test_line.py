@@ -43,8 +43,8 @@ def detected(stacks, tmp_path_factory):
     import subprocess
 
     out = tmp_path_factory.mktemp("line") / "change.tif"
-    began = time.monotonic()
     line = [str(word) for word in words(stacks(SIZE), out)]
+    began = time.monotonic()
     done = subprocess.run(line, check=True, capture_output=True, text=True)
     seconds = json.loads(done.stdout)["seconds"] | {"all": time.monotonic() - began}
     with rasterio.open(out) as file:
