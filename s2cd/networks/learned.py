@@ -13,6 +13,7 @@ from s2cd.errors import S2cdError
 from s2cd.networks.agreement import Agreement
 from s2cd.networks.checkpoint import read_spec, sha256_of
 from s2cd.networks.classical.irmad import FrozenIrMad, IrMad
+from s2cd.networks.classical.normalize import learnable
 from s2cd.networks.detector import NOTHING_VALID, Frozen
 from s2cd.networks.familiar import strange_bands
 from s2cd.networks.inputs import Statistics, network_input, statistics_of
@@ -154,19 +155,26 @@ class Network:
         Raises:
             S2cdError: where no pixel is valid in both dates, or the weights cannot be loaded.
         """
-        statistics = None
-        if self.spec.normalization == "zscore":
-            statistics = statistics_of(pair.sample(0), len(pair.bands))
-            if statistics is None:
-                raise S2cdError(NOTHING_VALID)
-            self._warn_of(statistics)
+        statistics, partner = self._learned(pair)
         where = _device(self.device, self.backend)
         possible = ways(self.backend, self.precision, where)
         frozen = self._frozen(statistics, *possible[-1])
-        heard = partial(self._heard, IrMad().fit(pair) if self.spec.partner else None)
+        heard = partial(self._heard, partner)
         way = choose_way(possible, heard, (frozen, pair, self))
         frozen = replace(frozen, backend=way.backend, precision=way.precision)
         return heard(frozen)
+
+    def _learned(self, pair: Pair) -> tuple[Statistics | None, FrozenIrMad | None]:
+        """What network and partner learn, from the same windows, which are read once."""
+        partner = IrMad() if self.spec.partner else None
+        windows = learnable(pair, partner.halo) if partner else pair.sample(0)
+        statistics = None
+        if self.spec.normalization == "zscore":
+            statistics = statistics_of(windows, len(pair.bands))
+            if statistics is None:
+                raise S2cdError(NOTHING_VALID)
+            self._warn_of(statistics)
+        return statistics, partner.learned(list(windows)) if partner else None
 
     def restore(self, numbers: dict[str, Any]) -> Frozen:
         """The frozen network that gave these numbers."""

@@ -1,7 +1,9 @@
 """The pair: two dates on the grid of the first, with the same bands, and where both are valid."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
@@ -130,17 +132,24 @@ class Pair:
         cores = list(tiles(slice(0, height), slice(0, width), _SAMPLE_TILE))
         if height * width > SAMPLE_PIXELS:
             np.random.default_rng(_SEED).shuffle(cores)
-        left = SAMPLE_PIXELS
-        for ys, xs in cores:
-            window = self.window(_grown(ys, margin), _grown(xs, margin))
-            core = np.zeros_like(window.valid)
-            core[margin : margin + _SAMPLE_TILE, margin : margin + _SAMPLE_TILE] = True
-            valid = window.valid & core
-            if count := int(valid.sum()):
-                yield Window(window.before, window.after, valid)
-                left -= count
-            if left <= 0:
-                return
+        left, readers = SAMPLE_PIXELS, len(os.sched_getaffinity(0))
+        with ThreadPoolExecutor(readers, "sample") as pool:
+            for first in range(0, len(cores), readers):
+                some = cores[first : first + readers]
+                for window in pool.map(partial(self._around, margin), some):
+                    if left > 0 and (count := int(window.valid.sum())):
+                        yield window
+                        left -= count
+                if left <= 0:
+                    return
+
+    def _around(self, margin: int, core: tuple[slice, slice]) -> Window:
+        """A core with what lies around it; only the core's pixels are valid."""
+        ys, xs = core
+        window = self.window(_grown(ys, margin), _grown(xs, margin))
+        inside = np.zeros_like(window.valid)
+        inside[margin : margin + _SAMPLE_TILE, margin : margin + _SAMPLE_TILE] = True
+        return Window(window.before, window.after, window.valid & inside)
 
 
 def _unpickled(before: Any, after: Any, *rest: Any) -> Pair:

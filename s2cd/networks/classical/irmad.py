@@ -19,7 +19,7 @@ from scipy.special import chdtrc
 from s2cd.networks.classical.limits import noise_limit, outlying
 from s2cd.networks.classical.normalize import NOISE, learnable, observed
 from s2cd.networks.classical.smooth import REACH, smooth, smooth_weight
-from s2cd.scenes.pair import Pair, sampled_pixels
+from s2cd.scenes.pair import Pair, Window, sampled_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -109,10 +109,13 @@ class IrMad:
         Raises:
             S2cdError: where no pixel is valid in both dates.
         """
-        windows = learnable(pair, self.halo)
+        return self.learned(learnable(pair, self.halo))
+
+    def learned(self, windows: list[Window]) -> FrozenIrMad:
+        """What `fit` learns, from windows that have a margin of ``halo``, some pixel valid."""
         frozen = _estimated(sampled_pixels(windows, _SAMPLE))
         lengths = np.concatenate([frozen.length(w.before, w.after)[w.valid] for w in windows])
-        limit = max(outlying(lengths), noise_limit(len(pair.bands)))
+        limit = max(outlying(lengths), noise_limit(len(windows[0].before)))
         return replace(frozen, limit=limit)
 
     def restore(self, numbers: dict[str, Any]) -> FrozenIrMad:
