@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-_STRIP = 256
+_STRIP = 64
 """Target rows made at once: what they need of one band stays in the processor's cache."""
 _PART = (64, 256)
 """Rows and columns made at once where some data are missing: few pixels without need for it then
