@@ -9,7 +9,7 @@ import pytest
 
 from s2cd.networks.spec import FUSIONS_OF
 
-DROPPING = {"rate": 5e-3, "steps": 500}
+DROPPING = {"rate": 5e-3, "steps": 1200}
 LITE = {"encoder": "efficientnet-lite0", "depth": 4, "detail": True, "rate": 3e-3, "steps": 150}
 KINDS = [(arch, fusion) for arch, fusions in FUSIONS_OF.items() for fusion in fusions]
 
