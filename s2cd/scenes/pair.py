@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -130,18 +130,17 @@ class Pair:
         """
         height, width = self.shape
         cores = list(tiles(slice(0, height), slice(0, width), _SAMPLE_TILE))
+        windows: Iterator[Window] = map(partial(self._around, margin), cores)
         if height * width > SAMPLE_PIXELS:
             np.random.default_rng(_SEED).shuffle(cores)
-        left, readers = SAMPLE_PIXELS, len(os.sched_getaffinity(0))
-        with ThreadPoolExecutor(readers, "sample") as pool:
-            for first in range(0, len(cores), readers):
-                some = cores[first : first + readers]
-                for window in pool.map(partial(self._around, margin), some):
-                    if left > 0 and (count := int(window.valid.sum())):
-                        yield window
-                        left -= count
-                if left <= 0:
-                    return
+            windows = _side_by_side(partial(self._around, margin), cores)
+        left = SAMPLE_PIXELS
+        for window in windows:
+            if count := int(window.valid.sum()):
+                yield window
+                left -= count
+            if left <= 0:
+                return
 
     def _around(self, margin: int, core: tuple[slice, slice]) -> Window:
         """A core with what lies around it; only the core's pixels are valid."""
@@ -150,6 +149,16 @@ class Pair:
         inside = np.zeros_like(window.valid)
         inside[margin : margin + _SAMPLE_TILE, margin : margin + _SAMPLE_TILE] = True
         return Window(window.before, window.after, window.valid & inside)
+
+
+def _side_by_side(
+    around: Callable[[tuple[slice, slice]], Window], cores: list[tuple[slice, slice]]
+) -> Iterator[Window]:
+    """Windows far apart, which share no tiles of a file: each processor reads some."""
+    many = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(many, "sample") as pool:
+        for first in range(0, len(cores), many):
+            yield from pool.map(around, cores[first : first + many])
 
 
 def _unpickled(before: Any, after: Any, *rest: Any) -> Pair:
