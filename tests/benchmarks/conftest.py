@@ -11,7 +11,8 @@ from s2cd.scenes.simulate import Simulation, write_band_files, write_product
 from s2cd.scenes.stack import write_stack
 
 _FOUND: list[Figure] = []
-BENCH = Path(__file__).parents[2] / "bench"
+BENCHMARKS = Path(__file__).parent
+BENCH = BENCHMARKS.parents[1] / "bench"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ def products():
         return whole[0].parent if whole else write_product(Simulation(size=size), 0, folder)
 
     return make
+
+
+def pytest_collection_modifyitems(items):
+    """Benchmarks take as long as they take: making a tile alone is ten minutes."""
+    for item in items:
+        if BENCHMARKS in item.path.parents:
+            item.add_marker(pytest.mark.timeout(0))
 
 
 @pytest.fixture
