@@ -130,10 +130,11 @@ class Pair:
         """
         height, width = self.shape
         cores = list(tiles(slice(0, height), slice(0, width), _SAMPLE_TILE))
-        windows: Iterator[Window] = map(partial(self._around, margin), cores)
+        around = partial(self._around, margin)
+        windows: Iterator[Window] = map(around, cores)
         if height * width > SAMPLE_PIXELS:
             np.random.default_rng(_SEED).shuffle(cores)
-            windows = _side_by_side(partial(self._around, margin), cores)
+            windows = _side_by_side(around, cores)
         left = SAMPLE_PIXELS
         for window in windows:
             if count := int(window.valid.sum()):
@@ -154,7 +155,7 @@ class Pair:
 def _side_by_side(
     around: Callable[[tuple[slice, slice]], Window], cores: list[tuple[slice, slice]]
 ) -> Iterator[Window]:
-    """Windows far apart, which share no tiles of a file: each processor reads some."""
+    """Windows far apart, which hardly share tiles of a file: each processor reads some."""
     many = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(many, "sample") as pool:
         for first in range(0, len(cores), many):
