@@ -96,6 +96,7 @@ def test_gdal_s_own_programs_read_the_changes(results, ending):
     assert f"Feature Count: {expected}" in said
     assert "Geometry: Polygon" in said
     assert "area_m2: Real" in said
+    assert "Layer name: changes\n" in said
 
 
 def test_pyogrio_reads_the_same_changes_in_every_format(results):
@@ -105,6 +106,8 @@ def test_pyogrio_reads_the_same_changes_in_every_format(results):
         "fgb": pyogrio.read_dataframe(results / "changes.fgb"),
         "parquet": geopandas.read_parquet(results / "changes.parquet"),
     }
+    for ending in ("geojson", "fgb"):
+        assert pyogrio.list_layers(results / f"changes.{ending}")[:, 0].tolist() == ["changes"]
     first = tables["gpkg"].sort_values("id", ignore_index=True)
     assert len(first) > 50 and first.is_valid.all()
     for table in tables.values():

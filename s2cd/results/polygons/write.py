@@ -12,7 +12,7 @@ from s2cd.results.polygons.find import Found
 from s2cd.results.polygons.style import qml
 
 LAYER = "changes"
-"""Name of the layer in files that have layers."""
+"""Name of the layer in every format: GDAL would take that of the temporary file."""
 FORMATS = {
     ".gpkg": "GPKG",
     ".geojson": "GeoJSON",
@@ -79,7 +79,8 @@ def _write(found: Found, working: Path, path: Path) -> None:
     try:
         import pyogrio
 
-        pyogrio.write_dataframe(table, working, driver=driver, geometry_type="Polygon", **options)
+        facts = {"driver": driver, "layer": LAYER, "geometry_type": "Polygon"}
+        pyogrio.write_dataframe(table, working, **facts, **options)
         if (there := pyogrio.read_info(working)["features"]) not in (len(table), -1):
             raise DataSourceError(f"{there} of {len(table)} polygons were written")
     except (DataLayerError, DataSourceError, FeatureError, FieldError) as e:
@@ -96,7 +97,7 @@ def _options(found: Found, driver: str) -> dict[str, Any]:
     if driver == "FlatGeobuf":
         return {"layer_options": {"SPATIAL_INDEX": "YES" if len(found.table) else "NO"}}
     facts = {name: found.tags[name] for name in PROVENANCE if name in found.tags}
-    return {"layer": LAYER, "layer_metadata": facts or None, "dataset_options": GPKG}
+    return {"layer_metadata": facts or None, "dataset_options": GPKG}
 
 
 def embed_style(style: str, path: Path, layer: str = LAYER, title: str = "Changes by kind") -> None:
